@@ -1,0 +1,167 @@
+package resolver
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"net/textproto"
+	"strings"
+	"unsafe"
+)
+
+// A Slot is a place where Authgear looks for a credential. The order of the
+// slots is Authgear's own: the first credential that is any good wins.
+type Slot uint8
+
+const (
+	Bearer         Slot = iota + 1 // Authorization: Bearer …
+	AppSession                     // cookie <prefix>app_session
+	AppAccessToken                 // cookie <prefix>app_access_token
+	IDPSession                     // cookie <prefix>session
+)
+
+// maxToken is the longest credential that is looked at, in bytes.
+const maxToken = 16 << 10
+
+// A Credential is one credential and the slot in which Authgear would be asked
+// about it.
+type Credential struct {
+	Slot  Slot
+	Value string
+}
+
+// IsJWT tells whether Authgear would take the credential for a JWT.
+// Contract §3.3.
+func (c Credential) IsJWT() bool {
+	return (c.Slot == Bearer || c.Slot == AppAccessToken) && strings.HasPrefix(c.Value, "eyJ")
+}
+
+// Credentials are what a request carries to say who sent it.
+type Credentials struct {
+	// List has the credentials in the order in which they are tried.
+	List []Credential
+
+	// Malformed says that there is an Authorization field that cannot be
+	// read in one way only: two lines, or a list.
+	Malformed bool
+
+	// ClientIP and UserAgent describe the client to Authgear, which shows
+	// them on the user's list of sessions. They have no part in the answer.
+	ClientIP, UserAgent string
+}
+
+// None tells whether the request carries no credential at all.
+func (c Credentials) None() bool { return len(c.List) == 0 && !c.Malformed }
+
+// Clone returns a copy that shares no memory with c.
+func (c Credentials) Clone() Credentials {
+	list := make([]Credential, len(c.List))
+	for i, one := range c.List {
+		list[i] = Credential{one.Slot, strings.Clone(one.Value)}
+	}
+	c.List = list
+	c.ClientIP = strings.Clone(c.ClientIP)
+	c.UserAgent = strings.Clone(c.UserAgent)
+	return c
+}
+
+// A Key stands for the exact bytes of which Authgear is asked.
+type Key [sha256.Size]byte
+
+// Key returns the SHA-256 over the credentials, each with its slot and length
+// in front, so that no two lists have the same text.
+func (c Credentials) Key() Key {
+	var buf [4 << 10]byte // stays on the stack; longer credentials go to the heap
+	b := buf[:0]
+	for _, one := range c.List {
+		b = binary.BigEndian.AppendUint32(append(b, byte(one.Slot)), uint32(len(one.Value)))
+		b = append(b, one.Value...)
+	}
+	return sha256.Sum256(b)
+}
+
+// Reader finds credentials in the fields of a request.
+type Reader struct {
+	cookies []Credential // slot and cookie name, in the order in which they are tried
+}
+
+// NewReader returns a Reader for a project with the given http.cookie_prefix.
+// accessTokenCookies name further cookies that hold an access token.
+func NewReader(prefix string, accessTokenCookies []string) *Reader {
+	r := &Reader{cookies: []Credential{
+		{AppSession, prefix + "app_session"},
+		{AppAccessToken, prefix + "app_access_token"},
+	}}
+	for _, name := range accessTokenCookies {
+		r.cookies = append(r.cookies, Credential{AppAccessToken, name})
+	}
+	r.cookies = append(r.cookies, Credential{IDPSession, prefix + "session"})
+	return r
+}
+
+// Read appends the credentials in the given Authorization and Cookie lines to
+// list. They share the memory of the lines: whoever keeps them clones them.
+func (r *Reader) Read(list []Credential, authorization, cookie [][]byte) Credentials {
+	c := Credentials{List: list}
+	token, err := bearer(authorization)
+	switch {
+	case err != nil:
+		c.Malformed = true
+	case token != "":
+		c.List = append(c.List, Credential{Bearer, token})
+	}
+	if len(cookie) == 0 || tooManyCookies(cookie) {
+		return c
+	}
+	for _, want := range r.cookies {
+		if value, ok := findCookie(cookie, want.Value); ok {
+			c.List = append(c.List, Credential{want.Slot, value})
+		}
+	}
+	return c
+}
+
+var errMalformed = errors.New("malformed credential")
+
+// bearer returns the token of an Authorization field as Authgear reads it
+// (contract §1.2): the scheme ends at the first space, in any letter case.
+// What could be read in two ways is malformed, and so is what is no b64token
+// (RFC 6750 §2.1): Authgear issues none, so it need not be asked.
+func bearer(lines [][]byte) (string, error) {
+	if len(lines) == 0 {
+		return "", nil
+	}
+	line := alias(lines[0])
+	if len(lines) > 1 || strings.Contains(line, ",") {
+		return "", errMalformed
+	}
+	scheme, token, found := strings.Cut(textproto.TrimString(line), " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return "", nil
+	}
+	if len(token) > maxToken || !isB64Token(token) {
+		return "", errMalformed
+	}
+	return token, nil
+}
+
+func isB64Token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// alias returns the bytes as a string without copying them.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// Short returns the first 64 bits of the key, by which a store may find it but
+// not tell it from others.
+func (k Key) Short() uint64 { return binary.BigEndian.Uint64(k[:8]) }

@@ -1,0 +1,96 @@
+package resolver
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+)
+
+func lines(s ...string) (l [][]byte) {
+	for _, one := range s {
+		l = append(l, []byte(one))
+	}
+	return l
+}
+
+func TestCredentialsAreReadInAuthgearsOrder(t *testing.T) {
+	r := NewReader("my_", []string{"spa_token"})
+	got := r.Read(nil, lines("bearer t0"), lines("my_session=t4; spa_token=t3; my_app_access_token=t2; session=other", "my_app_session=t1"))
+	want := []Credential{{Bearer, "t0"}, {AppSession, "t1"}, {AppAccessToken, "t2"}, {AppAccessToken, "t3"}, {IDPSession, "t4"}}
+	if !slices.Equal(got.List, want) || got.Malformed {
+		t.Errorf("Read = %+v, want %+v", got, want)
+	}
+}
+
+func TestAuthorizationIsReadAsAuthgearDoes(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		authorization []string
+		token         string
+		malformed     bool
+	}{
+		{"none", nil, "", false},
+		{"any letter case", []string{"bEARER abc"}, "abc", false},
+		{"another scheme", []string{"Basic YTpi"}, "", false},
+		{"DPoP is not Bearer", []string{"DPoP abc"}, "", false},
+		{"scheme alone", []string{"Bearer"}, "", false},
+		{"scheme and space", []string{"Bearer "}, "", false},
+		{"tab for a space", []string{"Bearer\tabc"}, "", false},
+		{"two spaces", []string{"Bearer  abc"}, "", true},
+		{"space around", []string{" Bearer abc "}, "abc", false},
+		{"quoted", []string{`Bearer "abc"`}, "", true},
+		{"a list", []string{"Bearer abc, Bearer def"}, "", true},
+		{"two lines", []string{"Bearer abc", "Bearer abc"}, "", true},
+		{"Basic and Bearer", []string{"Basic YTpi", "Bearer abc"}, "", true},
+		{"not ASCII", []string{"Bearer ä"}, "", true},
+		{"padding alone", []string{"Bearer ="}, "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := NewReader("", nil).Read(nil, lines(tt.authorization...), nil)
+			token := ""
+			if len(c.List) > 0 {
+				token = c.List[0].Value
+			}
+			if token != tt.token || c.Malformed != tt.malformed {
+				t.Errorf("Read(%q) = %q, malformed %v; want %q, %v", tt.authorization, token, c.Malformed, tt.token, tt.malformed)
+			}
+		})
+	}
+}
+
+// Authgear reads cookies by net/http; whoever reads them otherwise files one
+// user's answer under another's cookie.
+func FuzzCookiesAreReadAsNetHTTPDoes(f *testing.F) {
+	for _, seed := range []string{
+		"session=a", "session=a; session=b", "session=\xc3\xa4; session=b", "a=1;\tsession=b", "=x; session=b", "session", "session=",
+		`session="a"`, `session="a`, `session=a"b; session=c`, "session =a", " session=a ; b", "session=a b", "session=a,b", "Session=a",
+		"sess\x00ion=a; session=b", "session=\"\"", "session=a\\b; session=d", ";;session=x", "session==y",
+	} {
+		f.Add(seed, "")
+		f.Add("other=1", seed)
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		req := http.Request{Header: http.Header{"Cookie": {first, second}}}
+		want, wantErr := req.Cookie("session")
+		cookie := lines(first, second)
+		got, ok := findCookie(cookie, "session")
+		ok = ok && !tooManyCookies(cookie)
+		if ok != (wantErr == nil) || ok && got != want.Value {
+			t.Errorf("of %q and %q: got %q, %v; net/http reads %v, %v", first, second, got, ok, want, wantErr)
+		}
+	})
+}
+
+func TestNoTwoCredentialListsShareAText(t *testing.T) {
+	seen := map[Key][]Credential{}
+	for _, list := range [][]Credential{
+		{{Bearer, "ab"}}, {{Bearer, "a"}, {AppSession, "b"}}, {{AppSession, "ab"}}, {{AppAccessToken, "ab"}}, {{IDPSession, "ab"}},
+		{{Bearer, "a"}}, {{IDPSession, ""}}, {{AppSession, ""}}, {{Bearer, "a\x02\x00\x00\x00\x01b"}}, {},
+	} {
+		key := Credentials{List: list}.Key()
+		if other, ok := seen[key]; ok {
+			t.Errorf("%q and %q have one key", list, other)
+		}
+		seen[key] = list
+	}
+}

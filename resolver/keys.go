@@ -1,0 +1,200 @@
+package resolver
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/singleflight"
+)
+
+// Keys are the issuer's public keys (RFC 7517), fetched from /oauth2/jwks when
+// they are first needed. The last good set stays in use while the issuer
+// cannot be reached.
+type Keys struct {
+	url     string
+	timeout time.Duration
+	client  *fasthttp.Client
+	warn    func(error)
+
+	set     atomic.Pointer[keySet]
+	last    atomic.Pointer[attempt]
+	flights singleflight.Group
+}
+
+type keySet struct {
+	byID    map[string]*rsa.PublicKey // :: kid → key
+	fetched time.Time
+}
+
+type attempt struct {
+	at  time.Time
+	err error
+}
+
+// How often the issuer is asked, whatever strangers send.
+const (
+	keysGap        = 5 * time.Second // after a fetch that went well
+	keysGapOnError = time.Second
+	keysRefresh    = 5 * time.Minute // Authgear's own portal trusts a set as long
+	maxKeysBytes   = 1 << 20
+	minRSABits     = 2048
+	minRSAExponent = 3
+)
+
+// NewKeys returns the keys of the issuer. warn is told of each fetch that
+// failed.
+func NewKeys(issuer string, timeout time.Duration, warn func(error)) *Keys {
+	return &Keys{
+		url:     issuer + "/oauth2/jwks",
+		timeout: timeout,
+		warn:    warn,
+		client: &fasthttp.Client{
+			NoDefaultUserAgentHeader: true, // Authgear may block user agents on this server
+			MaxResponseBodySize:      maxKeysBytes,
+			ReadTimeout:              timeout,
+			WriteTimeout:             timeout,
+			MaxIdleConnDuration:      10 * time.Second,
+			Dial:                     dial(timeout),
+		},
+	}
+}
+
+// Key returns the key with that ID. One that is unknown makes the set be
+// fetched anew, once for all who wait and no sooner than a gap after the last
+// time.
+func (k *Keys) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+	if key := k.lookup(kid); key != nil {
+		return key, nil
+	}
+	err := k.Refresh(ctx)
+	if key := k.lookup(kid); key != nil {
+		return key, nil
+	}
+	if err != nil {
+		return nil, &UnavailableError{KeysUnavailable, err}
+	}
+	return nil, invalid(UnknownKey, "the issuer has no key with the kid of the token")
+}
+
+func (k *Keys) lookup(kid string) *rsa.PublicKey {
+	if set := k.set.Load(); set != nil {
+		return set.byID[kid]
+	}
+	return nil
+}
+
+// Fetched returns when the keys in use were fetched; zero if there are none.
+func (k *Keys) Fetched() time.Time {
+	if set := k.set.Load(); set != nil {
+		return set.fetched
+	}
+	return time.Time{}
+}
+
+// Refresh fetches the keys, unless that was done just now: then it returns how
+// that went. The fetch goes on for others when ctx ends.
+func (k *Keys) Refresh(ctx context.Context) error {
+	done := k.flights.DoChan("", func() (any, error) { return nil, k.refresh() })
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait for keys: %w", ctx.Err())
+	case r := <-done:
+		return r.Err
+	}
+}
+
+func (k *Keys) refresh() error {
+	if last := k.last.Load(); last != nil {
+		gap := keysGap
+		if last.err != nil {
+			gap = keysGapOnError
+		}
+		if time.Since(last.at) < gap {
+			return last.err
+		}
+	}
+	set, err := k.fetch()
+	if err != nil {
+		err = fmt.Errorf("fetch keys from %s: %w", k.url, err)
+		k.warn(err)
+	} else {
+		k.set.Store(set)
+	}
+	k.last.Store(&attempt{time.Now(), err})
+	return err
+}
+
+// Run keeps the keys fresh until ctx ends.
+func (k *Keys) Run(ctx context.Context) {
+	for {
+		wait := keysRefresh - rand.N(keysRefresh/10)
+		if k.Refresh(ctx) != nil {
+			wait = keysGapOnError + rand.N(4*time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (k *Keys) fetch() (*keySet, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	req.SetRequestURI(k.url)
+	if err := k.client.DoTimeout(req, resp, k.timeout); err != nil {
+		return nil, err
+	}
+	switch status := resp.StatusCode(); {
+	case status >= 300 && status < 400:
+		// Contract §3.4: main sends every other scheme or host there.
+		return nil, fmt.Errorf("the answer is %d to %q: is AUTHGEAR_ENDPOINT exactly the project's public origin?",
+			status, resp.Header.Peek("Location"))
+	case status != fasthttp.StatusOK:
+		return nil, fmt.Errorf("the answer is %d: is AUTHGEAR_ENDPOINT the project's public origin?", status)
+	}
+	return parseKeys(resp.Body())
+}
+
+// parseKeys returns the keys of a JWK Set that may verify RS256. The others, and
+// those of another use, are passed over. RFC 7517 §5.
+func parseKeys(jwks []byte) (*keySet, error) {
+	var doc struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(jwks, &doc); err != nil {
+		return nil, fmt.Errorf("no JWK Set: %w", err)
+	}
+	set := &keySet{byID: make(map[string]*rsa.PublicKey), fetched: time.Now()}
+	for _, raw := range doc.Keys {
+		var jwk jose.JSONWebKey
+		if err := jwk.UnmarshalJSON(raw); err != nil {
+			continue
+		}
+		key, ok := jwk.Key.(*rsa.PublicKey)
+		if !ok || !isForRS256(&jwk) || key.N.BitLen() < minRSABits || key.E < minRSAExponent || key.E%2 == 0 {
+			continue
+		}
+		if set.byID[jwk.KeyID] == nil { // of two with one kid, Authgear signs with the first
+			set.byID[jwk.KeyID] = key
+		}
+	}
+	if len(set.byID) == 0 {
+		return nil, errors.New("the JWK Set has no RSA key of 2048 bits or more for RS256 signatures")
+	}
+	return set, nil
+}
+
+func isForRS256(k *jose.JSONWebKey) bool {
+	return k.KeyID != "" && (k.Use == "" || k.Use == "sig") && (k.Algorithm == "" || k.Algorithm == string(jose.RS256))
+}

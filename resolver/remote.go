@@ -1,0 +1,232 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Remote asks Authgear's resolver, /_resolver/resolve. It tells what is true
+// now. Contract §1.
+type Remote struct {
+	url, host, proto string
+	cookies          [IDPSession + 1]string // cookie name by slot
+	timeout          time.Duration
+	client           *fasthttp.HostClient
+}
+
+// RemoteOptions say where and how to ask.
+type RemoteOptions struct {
+	Endpoint     *url.URL // public origin of the project
+	URL          *url.URL // of the resolver
+	CookiePrefix string   // the project's http.cookie_prefix
+	Timeout      time.Duration
+}
+
+const (
+	maxConns         = 128
+	maxResolverBody  = 64 << 10
+	maxResolverField = 32 << 10
+)
+
+// NewRemote returns a Remote that asks o.URL in the name of o.Endpoint.
+func NewRemote(o RemoteOptions) *Remote {
+	r := &Remote{
+		url:     o.URL.String(),
+		host:    o.Endpoint.Host,
+		proto:   o.Endpoint.Scheme,
+		timeout: o.Timeout,
+		client: &fasthttp.HostClient{
+			Addr:                     addr(o.URL),
+			IsTLS:                    o.URL.Scheme == "https",
+			NoDefaultUserAgentHeader: true,
+			DisablePathNormalizing:   true,
+			MaxConns:                 maxConns,
+			MaxIdleConnDuration:      10 * time.Second,
+			MaxConnDuration:          time.Minute, // then the name is looked up again
+			ReadTimeout:              o.Timeout,
+			WriteTimeout:             o.Timeout,
+			MaxResponseBodySize:      maxResolverBody,
+			ReadBufferSize:           maxResolverField,
+			Dial:                     dial(o.Timeout),
+		},
+	}
+	r.cookies[AppSession] = o.CookiePrefix + "app_session"
+	r.cookies[AppAccessToken] = o.CookiePrefix + "app_access_token"
+	r.cookies[IDPSession] = o.CookiePrefix + "session"
+	return r
+}
+
+func addr(u *url.URL) string {
+	if u.Port() != "" {
+		return u.Host
+	}
+	return net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+}
+
+// dial looks the name up each time; fasthttp's own dialer keeps it for a minute.
+func dial(timeout time.Duration) fasthttp.DialFunc {
+	d := &net.Dialer{Timeout: timeout}
+	return func(addr string) (net.Conn, error) { return d.Dial("tcp", addr) }
+}
+
+// Resolve returns what Authgear says of the credentials.
+func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	r.write(req, c)
+
+	asked := time.Now()
+	deadline := asked.Add(r.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := r.client.DoDeadline(req, resp, deadline); err != nil {
+		return nil, unavailable("ask %s: %w", r.url, err)
+	}
+	s, err := r.read(resp)
+	if err != nil {
+		return nil, err
+	}
+	s.Confirmed = asked
+	return s, nil
+}
+
+// write puts the question together from the parsed credentials. No field of
+// the client's request goes along but its User-Agent. Contract §1.3.
+func (r *Remote) write(req *fasthttp.Request, c Credentials) {
+	req.SetRequestURI(r.url)
+	req.UseHostHeader = true
+	h := &req.Header
+	h.SetHost(r.host)
+	h.Set("X-Forwarded-Proto", r.proto)
+	if c.ClientIP != "" {
+		h.Set("X-Forwarded-For", c.ClientIP)
+	}
+	if c.UserAgent != "" {
+		h.SetUserAgent(c.UserAgent)
+	}
+	for _, one := range c.List {
+		if one.Slot == Bearer {
+			h.Set("Authorization", "Bearer "+one.Value)
+		} else {
+			h.SetCookie(r.cookies[one.Slot], one.Value)
+		}
+	}
+}
+
+// read tells the three outcomes apart. Authgear answers 200 to everyone; it is
+// the X-Authgear-* fields that tell a user, a bad session and a bad token.
+func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
+	status := resp.StatusCode()
+	switch {
+	case status == fasthttp.StatusNotFound && bytes.HasPrefix(resp.Body(), []byte("app not found")):
+		return nil, unavailable("the resolver answers 404 app not found: is the host of AUTHGEAR_ENDPOINT (%s) the project's public host?", r.host)
+	case status == fasthttp.StatusNotFound:
+		return nil, unavailable("the resolver answers 404: is AUTHGEAR_RESOLVER_URL (%s) Authgear's resolver, port 3001 and path /resolve on a server of your own?", r.url)
+	case status >= 300 && status < 400:
+		return nil, unavailable("the resolver answers %d to %q: does AUTHGEAR_RESOLVER_URL (%s) have the right scheme, host and path?", status, resp.Header.Peek("Location"), r.url)
+	case status >= 500:
+		return nil, unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)
+	case status != fasthttp.StatusOK:
+		return nil, unavailable("the resolver answers %d", status)
+	case len(resp.Body()) > 0:
+		return nil, unavailable("the resolver's 200 has a body (%s), which Authgear's has not: does something else, a login page or a gateway, answer at %s?", resp.Header.ContentType(), r.url)
+	}
+	fields, err := readFields(&resp.Header)
+	if err != nil {
+		return nil, unavailable("the resolver's answer is not Authgear's: %w", err)
+	}
+	switch fields["Session-Valid"] {
+	case "true":
+		return fields.session()
+	case "false":
+		return nil, &InvalidError{Reason: SessionInvalid, ClearCookie: r.clearCookie(&resp.Header)}
+	}
+	return nil, invalid(UnknownToken, "Authgear does not know the credential: it is expired, revoked or not its own")
+}
+
+func unavailable(format string, args ...any) error {
+	return &UnavailableError{ResolverUnavailable, fmt.Errorf(format, args...)}
+}
+
+// fields are Authgear's answer, without the X-Authgear- in front of each name.
+type fields map[string]string
+
+func readFields(h *fasthttp.ResponseHeader) (fields, error) {
+	f := fields{}
+	for name, value := range h.All() {
+		key, ours := strings.CutPrefix(string(name), "X-Authgear-")
+		if !ours {
+			continue
+		}
+		if _, twice := f[key]; twice {
+			return nil, fmt.Errorf("it has %s twice", name)
+		}
+		f[key] = string(value)
+	}
+	switch v, ok := f["Session-Valid"]; {
+	case !ok && len(f) > 0:
+		return nil, errors.New("it has X-Authgear-* fields, but not X-Authgear-Session-Valid")
+	case ok && v != "true" && v != "false":
+		return nil, errors.New("X-Authgear-Session-Valid is neither true nor false")
+	}
+	return f, nil
+}
+
+// session reads the fields of a valid session. Contract §1.4.
+func (f fields) session() (*Session, error) {
+	s := &Session{
+		UserID: f["User-Id"],
+		Roles:  f["User-Roles"],
+		AMR:    f["Session-Amr"],
+	}
+	var problems []error
+	fact := func(name string) Fact {
+		switch f[name] {
+		case "true":
+			return True
+		case "false":
+			return False
+		}
+		problems = append(problems, fmt.Errorf("X-Authgear-%s is neither true nor false", name))
+		return Unknown
+	}
+	s.Anonymous = fact("User-Anonymous")
+	s.Verified = fact("User-Verified")
+	s.CanReauthenticate = fact("User-Can-Reauthenticate")
+	if at, ok := f["Session-Authenticated-At"]; ok {
+		n, err := strconv.ParseInt(at, 10, 64)
+		if err != nil || n < 0 {
+			problems = append(problems, errors.New("X-Authgear-Session-Authenticated-At is no Unix time"))
+		}
+		s.AuthenticatedAt = n
+	}
+	if s.UserID == "" || !isVisible(s.UserID) || !isVisible(s.Roles) || !isVisible(strings.ReplaceAll(s.AMR, " ", "")) {
+		problems = append(problems, errors.New("the user's id, roles or amr are missing or have characters that no HTTP field may hold"))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, unavailable("the resolver's answer is not Authgear's: %w", err)
+	}
+	return s, nil
+}
+
+// clearCookie returns the line that takes the session cookie from the browser,
+// if there is one. No other Set-Cookie of the resolver concerns the client.
+func (r *Remote) clearCookie(h *fasthttp.ResponseHeader) string {
+	for _, line := range h.PeekAll(fasthttp.HeaderSetCookie) {
+		if strings.HasPrefix(string(line), r.cookies[IDPSession]+"=;") {
+			return string(line)
+		}
+	}
+	return ""
+}
