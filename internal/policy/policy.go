@@ -1,0 +1,170 @@
+// Package policy decides who may pass. It does no I/O and knows no clock.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+// A Rule is the policy of a route, written by the operator in the query of the
+// auth path. The zero Rule passes every signed-in user.
+type Rule struct {
+	Optional       bool          // also a visitor
+	Machine        bool          // also a machine-to-machine token
+	Verified       bool          // verified users alone
+	DenyAnonymous  bool          // no Authgear anonymous users
+	SignedInWithin time.Duration // users who authenticated that recently; 0 is any time
+	Roles          []string      // at least one of them
+	ClientIDs      []string      // tokens of one of them
+	Scopes         []string      // every one of them
+}
+
+// Parse reads a Rule. A parameter that is unknown, malformed or has no effect is
+// an error: a policy with a slip in it must let nobody in.
+func Parse(query string) (Rule, error) {
+	var r Rule
+	if query == "" {
+		return r, nil
+	}
+	var problems []error
+	for param := range strings.SplitSeq(query, "&") {
+		if err := r.set(param); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return r, errors.Join(problems...)
+}
+
+func (r *Rule) set(param string) error {
+	name, text, hasValue := strings.Cut(param, "=")
+	value, err := url.QueryUnescape(text)
+	if err != nil {
+		return fmt.Errorf("policy parameter %s: %w", name, err)
+	}
+	flags := map[string]*bool{"optional": &r.Optional, "machine": &r.Machine, "verified": &r.Verified, "deny_anonymous": &r.DenyAnonymous}
+	lists := map[string]*[]string{"role": &r.Roles, "client_id": &r.ClientIDs, "scope": &r.Scopes}
+	switch {
+	case flags[name] != nil:
+		if hasValue {
+			return fmt.Errorf("policy parameter %s takes no value", name)
+		}
+		*flags[name] = true
+	case lists[name] != nil:
+		if value == "" || strings.ContainsAny(value, ", \t") {
+			return fmt.Errorf("policy parameter %s takes one value; for several, give it several times", name)
+		}
+		*lists[name] = append(*lists[name], value)
+	case name == "signed_in_within":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < time.Second || r.SignedInWithin != 0 {
+			return errors.New("policy parameter signed_in_within takes one duration of 1s or more, such as 10m")
+		}
+		r.SignedInWithin = d
+	default:
+		return fmt.Errorf("policy parameter %q is unknown", name)
+	}
+	return nil
+}
+
+// An Outcome is what becomes of a request. The zero Outcome lets nobody in.
+type Outcome uint8
+
+const (
+	Misconfigured Outcome = iota // the policy cannot be read
+	Allow
+	Challenge   // who is it? Sign in first
+	Forbid      // it is known who, and that is not enough
+	Unavailable // nobody could find out
+)
+
+func (o Outcome) String() string {
+	return [...]string{"misconfigured", "allow", "challenge", "forbid", "unavailable"}[o]
+}
+
+// A Verdict is an outcome and its reason.
+type Verdict struct {
+	Outcome Outcome
+	Reason  resolver.Reason
+}
+
+// Decide judges what a resolver found out. The session is looked at only if err
+// is nil; the zero session is a visitor.
+func (r *Rule) Decide(s *resolver.Session, err error, now time.Time) Verdict {
+	var inv *resolver.InvalidError
+	var out *resolver.UnavailableError
+	switch {
+	case errors.As(err, &inv):
+		return r.unlessOptional(inv.Reason)
+	case errors.As(err, &out):
+		return Verdict{Unavailable, out.Reason}
+	case err != nil:
+		return Verdict{Unavailable, resolver.ResolverUnavailable}
+	case s.Machine && !r.Machine:
+		return r.unlessOptional(resolver.MachineToken)
+	case !s.Machine && s.UserID == "":
+		if r.Optional {
+			return Verdict{Allow, resolver.Visitor}
+		}
+		return Verdict{Challenge, resolver.NoCredential}
+	}
+	if lack := r.lacks(s, now); lack != "" {
+		return Verdict{Forbid, lack}
+	}
+	return Verdict{Allow, resolver.OK}
+}
+
+// unlessOptional passes a bad credential as a visitor's where a visitor may pass.
+func (r *Rule) unlessOptional(reason resolver.Reason) Verdict {
+	if r.Optional {
+		return Verdict{Allow, reason}
+	}
+	return Verdict{Challenge, reason}
+}
+
+// lacks returns what the session lacks to pass, or nothing. What is unknown of a
+// session is taken as lacking.
+func (r *Rule) lacks(s *resolver.Session, now time.Time) resolver.Reason {
+	switch {
+	case len(r.ClientIDs) > 0 && !slices.Contains(r.ClientIDs, s.ClientID):
+		return resolver.WrongClient
+	case !hasAll(s.Scope, r.Scopes):
+		return resolver.MissingScope
+	case len(r.Roles) > 0 && !hasAny(s.Roles, r.Roles):
+		return resolver.MissingRole
+	case r.Verified && s.Verified != resolver.True:
+		return resolver.NotVerified
+	case r.DenyAnonymous && !s.Machine && s.Anonymous != resolver.False:
+		return resolver.AnonymousUser
+	case r.SignedInWithin > 0 && (s.AuthenticatedAt == 0 || now.Sub(time.Unix(s.AuthenticatedAt, 0)) > r.SignedInWithin):
+		return resolver.SignInTooOld
+	}
+	return ""
+}
+
+func hasAny(list string, wanted []string) bool {
+	for have := range strings.SplitSeq(list, ",") {
+		if slices.Contains(wanted, have) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasAll(list string, wanted []string) bool {
+	for _, want := range wanted {
+		found := false
+		for have := range strings.SplitSeq(list, " ") {
+			found = found || have == want
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
