@@ -1,0 +1,136 @@
+package forwardauth
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/resolver"
+)
+
+// Names of the fields that tell the application who is asking. Every 200 has
+// each of them once, empty where unknown, so that none a client sent survives.
+const (
+	sessionValid      = "X-Authgear-Session-Valid"
+	userID            = "X-Authgear-User-Id"
+	userAnonymous     = "X-Authgear-User-Anonymous"
+	userVerified      = "X-Authgear-User-Verified"
+	userRoles         = "X-Authgear-User-Roles"
+	sessionAMR        = "X-Authgear-Session-Amr"
+	authenticatedAt   = "X-Authgear-Session-Authenticated-At"
+	canReauthenticate = "X-Authgear-User-Can-Reauthenticate"
+	clientID          = "X-Authgear-Client-Id"
+	scope             = "X-Authgear-Scope"
+)
+
+// answer turns a verdict into a status. It is the only place that does.
+func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.Rule, s *resolver.Session, err error) {
+	h := &ctx.Response.Header
+	h.Set(fasthttp.HeaderCacheControl, "no-store")
+	setCookie(h, err)
+	var code, description string
+	switch v.Outcome {
+	case policy.Allow:
+		ctx.SetStatusCode(fasthttp.StatusOK) // not 204: Envoy takes only 200 for a yes
+		setIdentity(h, v.Reason, s)
+		return
+	case policy.Challenge:
+		ctx.SetStatusCode(fasthttp.StatusUnauthorized)
+		code, description = bearerError(v.Reason)
+		h.Set(fasthttp.HeaderWWWAuthenticate, challenge(code, ""))
+		if code == "" {
+			code = "unauthenticated"
+		}
+	case policy.Forbid:
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		var params string
+		code, params, description = insufficient(v.Reason, rule)
+		if code != "" {
+			h.Set(fasthttp.HeaderWWWAuthenticate, challenge(code, params))
+		} else {
+			code = "access_denied"
+		}
+	case policy.Unavailable:
+		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
+		h.Set(fasthttp.HeaderRetryAfter, "1")
+		code, description = "temporarily_unavailable", "It could not be found out who sent the request."
+	default:
+		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
+		code, description = "server_error", "The policy of this route cannot be read."
+	}
+	if !d.EmptyBodies {
+		ctx.SetContentType("application/json")
+		fmt.Fprintf(ctx, `{"error":%q,"error_description":%q}`, code, description)
+	}
+}
+
+// setCookie passes on the line by which Authgear clears a dead session cookie.
+func setCookie(h *fasthttp.ResponseHeader, err error) {
+	var inv *resolver.InvalidError
+	if errors.As(err, &inv) && inv.ClearCookie != "" {
+		h.Set(fasthttp.HeaderSetCookie, inv.ClearCookie)
+	}
+}
+
+func setIdentity(h *fasthttp.ResponseHeader, reason resolver.Reason, s *resolver.Session) {
+	valid := "true"
+	if reason != resolver.OK { // somebody passes as a visitor
+		s, valid = &resolver.Session{}, "false"
+		if reason == resolver.Visitor {
+			valid = ""
+		}
+	}
+	at := ""
+	if s.AuthenticatedAt != 0 {
+		at = strconv.FormatInt(s.AuthenticatedAt, 10)
+	}
+	h.Set(sessionValid, valid)
+	h.Set(userID, s.UserID)
+	h.Set(userAnonymous, s.Anonymous.String())
+	h.Set(userVerified, s.Verified.String())
+	h.Set(userRoles, s.Roles)
+	h.Set(sessionAMR, s.AMR)
+	h.Set(authenticatedAt, at)
+	h.Set(canReauthenticate, s.CanReauthenticate.String())
+	h.Set(clientID, s.ClientID)
+	h.Set(scope, s.Scope)
+}
+
+// challenge is a WWW-Authenticate field. RFC 6750 §3.
+func challenge(code, params string) string {
+	if code == "" { // no credential: the client is told no error
+		return `Bearer realm="authgear"`
+	}
+	return `Bearer realm="authgear", error="` + code + `"` + params
+}
+
+// bearerError returns what the client may learn of a bad credential; the reason
+// is for the operator's log. RFC 6750 §3.1.
+func bearerError(reason resolver.Reason) (code, description string) {
+	switch reason {
+	case resolver.NoCredential:
+		return "", "Sign in first."
+	case resolver.MalformedCredential:
+		return "invalid_request", "The credential is malformed."
+	}
+	return "invalid_token", "The credential is expired, revoked or not accepted here."
+}
+
+// insufficient returns what the client may learn of what is missing. RFC 6750
+// §3.1, RFC 9470 §3.
+func insufficient(reason resolver.Reason, rule policy.Rule) (code, params, description string) {
+	switch reason {
+	case resolver.MissingScope:
+		return "insufficient_scope", ", scope=" + strconv.Quote(strings.Join(rule.Scopes, " ")), "The token lacks a scope."
+	case resolver.MissingRole:
+		return "insufficient_scope", "", "The user lacks a role."
+	case resolver.SignInTooOld:
+		age := int(rule.SignedInWithin.Seconds())
+		return "insufficient_user_authentication", ", max_age=" + strconv.Quote(strconv.Itoa(age)), "A more recent sign-in is required."
+	}
+	return "", "", "The user may not do this."
+}

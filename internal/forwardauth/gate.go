@@ -1,0 +1,127 @@
+// Package forwardauth answers a proxy's question for each request that it holds
+// back: may it pass, and who sent it?
+package forwardauth
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/resolver"
+)
+
+// A Dialect is how one proxy asks, and what it makes of the answer.
+type Dialect struct {
+	Name string
+
+	// Original reads the request that the proxy holds back. It is called
+	// only for a subrequest from a trusted proxy.
+	Original func(*fasthttp.RequestHeader) Original
+
+	// EmptyBodies says that a body in the answer does harm.
+	EmptyBodies bool
+}
+
+// Original is the request that the proxy holds back while it asks. It is told
+// in logs; nothing is decided by it.
+type Original struct {
+	Method, Host string
+	Path         string // without the query
+}
+
+// A Gate stands between a proxy and the application.
+type Gate struct {
+	Resolver *resolver.InTurn
+	Reader   *resolver.Reader
+	Trusted  Trusted
+	Log      zerolog.Logger
+	Decided  Decisions // which decisions are logged
+
+	rules rules
+}
+
+// Handler answers the subrequests of one proxy.
+func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
+	log := g.Log.With().Str("proxy", d.Name).Logger()
+	return func(ctx *fasthttp.RequestCtx) {
+		begin := time.Now()
+		rule, err := g.rules.get(ctx.URI().QueryString())
+		if err != nil {
+			verdict := policy.Verdict{Reason: resolver.BadPolicy}
+			answer(ctx, d, verdict, rule, nil, err)
+			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
+			return
+		}
+		var list [4]resolver.Credential
+		creds := g.credentials(ctx, list[:0])
+		session, err := g.Resolver.Resolve(context.Background(), creds, rule.Machine)
+		verdict := rule.Decide(session, err, begin)
+		answer(ctx, d, verdict, rule, session, err)
+		g.log(&log, ctx, d, verdict, creds, session, err, begin)
+	}
+}
+
+// credentials are read from the subrequest and share its memory.
+func (g *Gate) credentials(ctx *fasthttp.RequestCtx, list []resolver.Credential) resolver.Credentials {
+	h := &ctx.Request.Header
+	var authorization [2][]byte // of more than one line, none is used
+	n := copy(authorization[:], h.PeekAll(fasthttp.HeaderAuthorization))
+	creds := g.Reader.Read(list, authorization[:n], h.PeekAll(fasthttp.HeaderCookie))
+	if !creds.None() {
+		creds.ClientIP = g.Trusted.clientIP(ctx)
+		creds.UserAgent = string(h.UserAgent())
+	}
+	return creds
+}
+
+// NewServer returns a server for the main listener. It never reads the body of
+// a subrequest: some proxies announce one that does not come.
+func NewServer(handler fasthttp.RequestHandler) *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:               handler,
+		HeaderReceived:        expectNoBody,
+		ErrorHandler:          unreadable,
+		Logger:                quiet{}, // its messages quote requests
+		SecureErrorLogMessage: true,
+		ReadBufferSize:        maxHeader,
+		ReadTimeout:           10 * time.Second,
+		WriteTimeout:          10 * time.Second,
+		IdleTimeout:           2 * time.Minute, // longer than a proxy keeps a connection, so that it closes first
+		NoDefaultServerHeader: true,
+		NoDefaultContentType:  true,
+		CloseOnShutdown:       true,
+	}
+}
+
+// maxHeader is how long the fields of a request may be: 32 KiB, and the request
+// line.
+const maxHeader = 34 << 10
+
+// expectNoBody makes the server answer without waiting for a body. If one comes
+// after all it is not taken for the next request: the connection ends.
+func expectNoBody(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	h.Del(fasthttp.HeaderExpect)
+	if n := h.ContentLength(); n > 0 || n == -1 {
+		h.Del(fasthttp.HeaderTransferEncoding)
+		h.SetContentLength(0)
+		h.SetConnectionClose()
+	}
+	return fasthttp.RequestConfig{}
+}
+
+// unreadable answers what is not HTTP, or too long.
+func unreadable(ctx *fasthttp.RequestCtx, err error) {
+	status := fasthttp.StatusBadRequest
+	if _, tooLong := err.(*fasthttp.ErrSmallBuffer); tooLong {
+		status = fasthttp.StatusRequestHeaderFieldsTooLarge
+	}
+	ctx.Response.Reset()
+	ctx.SetStatusCode(status)
+}
+
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}

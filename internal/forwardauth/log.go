@@ -1,0 +1,63 @@
+package forwardauth
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/resolver"
+)
+
+// Decisions are those that are logged.
+type Decisions string
+
+const (
+	Denied Decisions = "denied" // and those that failed
+	All    Decisions = "all"
+	None   Decisions = "none"
+)
+
+// log writes one event for a decision. It is the only place that does.
+func (g *Gate) log(log *zerolog.Logger, ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, c resolver.Credentials, s *resolver.Session, err error, begin time.Time) {
+	if g.Decided == None || g.Decided == Denied && v.Outcome == policy.Allow {
+		return
+	}
+	e := log.Info()
+	if v.Outcome == policy.Unavailable || v.Outcome == policy.Misconfigured {
+		e = log.Error()
+	}
+	if !e.Enabled() {
+		return
+	}
+	e.Stringer("verdict", v.Outcome).Str("reason", string(v.Reason))
+	if _, trusted := g.Trusted.peer(ctx); trusted {
+		o := d.Original(&ctx.Request.Header)
+		e.Str("method", o.Method).Str("host", o.Host).Str("path", o.Path)
+	} else {
+		e.Str("untrusted_peer", ctx.RemoteAddr().String()) // is it missing in AUTHGEAR_TRUSTED_PROXIES?
+	}
+	if len(c.List) > 0 {
+		e.Str("credential", pseudonym(c.Key()))
+	}
+	if s != nil && s.UserID != "" {
+		e.Str("user", s.UserID)
+	}
+	e.Dur("duration", time.Since(begin)).Err(err).Msg("decided")
+}
+
+// secret makes what stands in logs for a credential useless outside of them.
+var secret = rand.Text()
+
+// pseudonym is a short name for a credential, by which one caller can be
+// followed while this process lives.
+func pseudonym(k resolver.Key) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(k[:])
+	return hex.EncodeToString(mac.Sum(nil)[:6])
+}
