@@ -1,0 +1,28 @@
+# Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@latest
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: all demo test build lint nginx
+
+all: build
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/authgear-forward-auth .
+
+test: nginx lint
+	go test -race ./...
+
+lint:
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+# nginx is what the end-to-end tests and the demo run.
+nginx:
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light; \
+		else \
+			echo 'nginx is missing. Install it, for example: sudo apt-get install nginx-light' >&2; exit 1; \
+		fi; }

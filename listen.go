@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/forwardauth"
+)
+
+// drain is how long requests in flight may take when the service stops.
+const drain = 10 * time.Second
+
+// listen serves both listeners until ctx ends, and then lets what is in flight
+// finish.
+func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, operator fasthttp.RequestHandler) error {
+	main, err := listener(set.Listen)
+	if err != nil {
+		return fmt.Errorf("AUTHGEAR_LISTEN: %w", err)
+	}
+	adm, err := listener(set.AdminListen)
+	if err != nil {
+		main.Close()
+		return fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
+	}
+	server, admServer := forwardauth.NewServer(proxies), forwardauth.NewServer(operator)
+	failed := make(chan error, 2)
+	go func() { failed <- server.Serve(main) }()
+	go func() { failed <- admServer.Serve(adm) }()
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info().Msg("stopping: requests in flight are answered")
+	ending, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	return errors.Join(server.ShutdownWithContext(ending), admServer.ShutdownWithContext(ending))
+}
+
+// listener opens a TCP address or unix:/path/to.sock. A socket that a dead
+// process left behind is replaced.
+func listener(address string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("another process serves %s", path)
+		}
+		os.Remove(path)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// The proxy runs as another user. Who may reach the socket is for the
+	// directory to say.
+	return l, os.Chmod(path, 0o666)
+}
+
+// dialListener connects to an address as listener takes it.
+func dialListener(address string) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return net.DialTimeout("unix", path, time.Second)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.DialTimeout("tcp", net.JoinHostPort(host, port), time.Second)
+}
+
+// settingNames returns the variables that settings are read from.
+func settingNames() (list []string) {
+	for field := range reflect.TypeFor[settings]().Fields() {
+		list = append(list, field.Tag.Get("envconfig"))
+	}
+	return list
+}

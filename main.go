@@ -1,0 +1,162 @@
+// Authgear-forward-auth stands beside a reverse proxy and answers one question
+// for each request that the proxy holds back: may it pass, and who sent it?
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/cache"
+	"authgear-forward-auth/internal/admin"
+	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/nginx"
+	"authgear-forward-auth/resolver"
+)
+
+const usage = `authgear-forward-auth answers a reverse proxy: may this request pass, and who sent it?
+
+Usage:
+  authgear-forward-auth              serve (also: serve)
+  authgear-forward-auth healthcheck  exit 0 if the service on this machine is alive
+  authgear-forward-auth version      print the version
+  authgear-forward-auth help         print this
+
+It is set up by AUTHGEAR_* environment variables; AUTHGEAR_ENDPOINT is required.
+`
+
+// version is stamped at build time.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	command := "serve"
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "serve":
+		return serve(ctx, stderr)
+	case "healthcheck":
+		return healthcheck()
+	case "version", "--version":
+		fmt.Fprintln(stdout, version)
+	case "help", "--help", "-h":
+		fmt.Fprint(stdout, usage)
+	default:
+		return fmt.Errorf("unknown command %q\n\n%s", command, usage)
+	}
+	return nil
+}
+
+func serve(ctx context.Context, stderr io.Writer) error {
+	set, err := load()
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	log := newLogger(set, stderr)
+	for _, warning := range unknownSettings(os.Environ()) {
+		log.Warn().Msg(warning)
+	}
+
+	// Who is asking? The token tells, or Authgear does, or we remember.
+	keys := resolver.NewKeys(set.Endpoint.String(), set.ResolverTimeout, func(err error) { log.Warn().Err(err).Msg("no fresh keys") })
+	jwt := &resolver.JWT{Issuer: set.Endpoint.String(), Audiences: set.Audiences, ClientIDs: set.ClientIDs, Skew: set.ClockSkew, Keys: keys}
+	authgear := resolver.NewRemote(resolver.RemoteOptions{Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout})
+	chain := map[mode]resolver.Resolver{
+		hybrid:       resolver.First(jwt, authgear),
+		jwtOnly:      jwt,
+		resolverOnly: authgear,
+	}[set.Mode]
+	sessions, err := cache.New(chain, cache.Options{MaxAge: set.MaxStaleness, Wait: 2 * set.ResolverTimeout, Bytes: int64(set.CacheBytes)})
+	if err != nil {
+		return err
+	}
+	defer sessions.Close()
+
+	// May they pass? One gate, one dialect per proxy.
+	gate := &forwardauth.Gate{
+		Resolver: &resolver.InTurn{Next: sessions, TogetherWithJWT: set.Mode == resolverOnly},
+		Reader:   resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
+		Trusted:  forwardauth.Trusted(set.TrustedProxies),
+		Log:      log,
+		Decided:  forwardauth.Decisions(set.LogDecisions),
+	}
+	proxies := routes{
+		"/nginx": gate.Handler(nginx.Dialect),
+	}
+
+	// Can it answer? The operator's view.
+	missing := func() []string { return nil }
+	if set.Mode != resolverOnly {
+		go keys.Run(ctx)
+		missing = func() []string {
+			if keys.Fetched().IsZero() {
+				return []string{"no keys yet from " + set.Endpoint.String() + ": is it reachable from here?"}
+			}
+			return nil
+		}
+	}
+	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
+		Str("listen", set.Listen).Str("admin", set.AdminListen).Msg("serving")
+	return listen(ctx, log, set, proxies.serve, admin.Handler(missing))
+}
+
+// routes are the auth paths. :: path → handler
+type routes map[string]fasthttp.RequestHandler
+
+func (r routes) serve(ctx *fasthttp.RequestCtx) {
+	if handler := r[string(ctx.Path())]; handler != nil {
+		handler(ctx)
+		return
+	}
+	ctx.SetStatusCode(fasthttp.StatusNotFound)
+}
+
+func newLogger(set settings, stderr io.Writer) zerolog.Logger {
+	zerolog.DurationFieldUnit = time.Microsecond
+	if set.LogFormat == "console" {
+		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""}
+	}
+	return zerolog.New(stderr).Level(zerolog.Level(set.LogLevel)).With().Timestamp().Logger()
+}
+
+func healthcheck() error {
+	set, err := load()
+	if err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	client := fasthttp.Client{Dial: func(string) (net.Conn, error) { return dialListener(set.AdminListen) }}
+	status, _, err := client.GetTimeout(nil, "http://localhost/healthz", 2*time.Second)
+	if err != nil {
+		return fmt.Errorf("ask the admin listener at %s (AUTHGEAR_ADMIN_LISTEN): %w", set.AdminListen, err)
+	}
+	if status != fasthttp.StatusOK {
+		return errors.New("the service answers that it is not healthy")
+	}
+	return nil
+}
+
+func names(list []cookieName) (s []string) {
+	for _, n := range list {
+		s = append(s, string(n))
+	}
+	return s
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/kelseyhightower/envconfig"
+	"github.com/rs/zerolog"
+
+	"authgear-forward-auth/internal/forwardauth"
+)
+
+// settings are what the environment says. README.md has the same names in the
+// same order.
+type settings struct {
+	Endpoint           origin        `envconfig:"AUTHGEAR_ENDPOINT"`
+	ResolverURL        httpURL       `envconfig:"AUTHGEAR_RESOLVER_URL"`
+	Mode               mode          `envconfig:"AUTHGEAR_MODE" default:"hybrid"`
+	MaxStaleness       time.Duration `envconfig:"AUTHGEAR_MAX_STALENESS" default:"30s"`
+	Audiences          []string      `envconfig:"AUTHGEAR_AUDIENCES"`
+	ClientIDs          []string      `envconfig:"AUTHGEAR_CLIENT_IDS"`
+	CookiePrefix       cookieName    `envconfig:"AUTHGEAR_COOKIE_PREFIX"`
+	AccessTokenCookies []cookieName  `envconfig:"AUTHGEAR_ACCESS_TOKEN_COOKIES"`
+	ClockSkew          time.Duration `envconfig:"AUTHGEAR_CLOCK_SKEW" default:"30s"`
+	ResolverTimeout    time.Duration `envconfig:"AUTHGEAR_RESOLVER_TIMEOUT" default:"2s"`
+	CacheBytes         byteSize      `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
+	TrustedProxies     prefixes      `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"`
+	Listen             string        `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
+	AdminListen        string        `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
+	LogLevel           logLevel      `envconfig:"AUTHGEAR_LOG_LEVEL" default:"info"`
+	LogFormat          logFormat     `envconfig:"AUTHGEAR_LOG_FORMAT" default:"json"`
+	LogDecisions       decisions     `envconfig:"AUTHGEAR_LOG_DECISIONS" default:"denied"`
+}
+
+// load reads the settings and reports all problems together, each with the
+// variable and the cure.
+func load() (settings, error) {
+	var s settings
+	problems := s.read()
+	problem := func(name, cure string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(cure, args...)))
+	}
+	if s.Endpoint.URL == nil && os.Getenv("AUTHGEAR_ENDPOINT") == "" {
+		problem("AUTHGEAR_ENDPOINT", "is required: the public origin of the Authgear project, such as https://myapp.authgear.cloud")
+	}
+	if s.MaxStaleness < time.Second {
+		problem("AUTHGEAR_MAX_STALENESS", "must be 1s or more, not %s", s.MaxStaleness)
+	}
+	if s.ClockSkew < 0 || s.ClockSkew > 10*time.Minute {
+		problem("AUTHGEAR_CLOCK_SKEW", "must be between 0s and 10m, not %s", s.ClockSkew)
+	}
+	if s.ResolverTimeout < 10*time.Millisecond || s.ResolverTimeout > time.Minute {
+		problem("AUTHGEAR_RESOLVER_TIMEOUT", "must be between 10ms and 1m, not %s", s.ResolverTimeout)
+	}
+	if s.Endpoint.URL == nil || len(problems) > 0 {
+		return s, errors.Join(problems...)
+	}
+	if s.ResolverURL.URL == nil {
+		s.ResolverURL.URL = s.Endpoint.JoinPath("/_resolver/resolve")
+	}
+	if len(s.Audiences) == 0 {
+		s.Audiences = []string{s.Endpoint.String()}
+	}
+	return s, nil
+}
+
+// read fills s by envconfig, which stops at the first variable that it cannot
+// read; so that all are reported, it is asked again without that one.
+func (s *settings) read() (problems []error) {
+	for {
+		err := envconfig.Process("", s)
+		var unread *envconfig.ParseError
+		switch {
+		case err == nil:
+			return problems
+		case !errors.As(err, &unread):
+			return append(problems, err)
+		}
+		cause := unread.Err
+		if unread.TypeName == "time.Duration" {
+			cause = errors.New("takes a duration such as 30s, 5m or 1h")
+		}
+		problems = append(problems, fmt.Errorf("%s: %w", unread.KeyName, cause))
+		os.Unsetenv(unread.KeyName)
+	}
+}
+
+// unknownSettings returns a warning for each AUTHGEAR_* variable that means
+// nothing here. Kubernetes makes some for a Service called authgear.
+func unknownSettings(environ []string) (warnings []string) {
+	known := settingNames()
+	for _, line := range environ {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.HasPrefix(name, "AUTHGEAR_") || slices.Contains(known, name) || isKubernetes(name) {
+			continue
+		}
+		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+		warnings = append(warnings, fmt.Sprintf("%s is unknown and has no effect: is %s meant?", name, nearest))
+	}
+	return warnings
+}
+
+func isKubernetes(name string) bool {
+	return name == "AUTHGEAR_SERVICE_HOST" || strings.HasPrefix(name, "AUTHGEAR_SERVICE_PORT") || strings.HasPrefix(name, "AUTHGEAR_PORT")
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// The types below read one setting each; what they say goes behind the name of
+// the variable.
+
+type httpURL struct{ *url.URL }
+
+func (u *httpURL) UnmarshalText(b []byte) error {
+	parsed, err := url.Parse(string(b))
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
+		return errors.New("must be a URL that begins with https:// (or http://) and a host")
+	}
+	if parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
+		return errors.New("must have no user, query or fragment")
+	}
+	u.URL = parsed
+	return nil
+}
+
+type origin struct{ *url.URL }
+
+func (o *origin) UnmarshalText(b []byte) error {
+	var u httpURL
+	if err := u.UnmarshalText(b); err != nil {
+		return err
+	}
+	if u.Path != "" && u.Path != "/" {
+		return fmt.Errorf("must be an origin alone, without the path %s", u.Path)
+	}
+	u.Path = "" // Authgear's issuer has no trailing slash
+	u.Host = strings.ToLower(u.Host)
+	o.URL = u.URL
+	return nil
+}
+
+type mode string
+
+func (m *mode) UnmarshalText(b []byte) error { return oneOf(m, b, hybrid, jwtOnly, resolverOnly) }
+
+const (
+	hybrid       mode = "hybrid"   // JWTs are checked here, all else is asked
+	jwtOnly      mode = "jwt"      // Authgear's resolver is never asked
+	resolverOnly mode = "resolver" // Authgear is asked about everything
+)
+
+type logLevel zerolog.Level
+
+func (l *logLevel) UnmarshalText(b []byte) error {
+	level, err := zerolog.ParseLevel(string(b))
+	if err != nil || level == zerolog.NoLevel {
+		return errors.New("must be one of trace, debug, info, warn, error, disabled")
+	}
+	*l = logLevel(level)
+	return nil
+}
+
+type logFormat string
+
+func (f *logFormat) UnmarshalText(b []byte) error { return oneOf(f, b, "json", "console") }
+
+type decisions forwardauth.Decisions
+
+func (d *decisions) UnmarshalText(b []byte) error {
+	return oneOf(d, b, decisions(forwardauth.Denied), decisions(forwardauth.All), decisions(forwardauth.None))
+}
+
+func oneOf[T ~string](into *T, b []byte, allowed ...T) error {
+	if !slices.Contains(allowed, T(b)) {
+		return fmt.Errorf("must be one of %v, not %q", allowed, b)
+	}
+	*into = T(b)
+	return nil
+}
+
+type cookieName string
+
+func (n *cookieName) UnmarshalText(b []byte) error {
+	if strings.ContainsFunc(string(b), func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c)
+	}) {
+		return fmt.Errorf("%q cannot be in the name of a cookie", b)
+	}
+	*n = cookieName(b)
+	return nil
+}
+
+type byteSize int64
+
+func (s *byteSize) UnmarshalText(b []byte) error {
+	n, err := humanize.ParseBytes(string(b))
+	if err != nil || n < 1<<20 || n > 1<<40 {
+		return errors.New("must be a size of 1MiB or more, such as 64MiB")
+	}
+	*s = byteSize(n)
+	return nil
+}
+
+type prefixes []netip.Prefix
+
+func (p *prefixes) UnmarshalText(b []byte) error {
+	*p = nil
+	for text := range strings.SplitSeq(string(b), ",") {
+		text = strings.TrimSpace(text)
+		if ip, err := netip.ParseAddr(text); err == nil {
+			text = netip.PrefixFrom(ip, ip.BitLen()).String()
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", text)
+		}
+		*p = append(*p, prefix.Masked())
+	}
+	return nil
+}
