@@ -1,6 +1,6 @@
 # Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
 
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@latest
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: all demo test build lint nginx

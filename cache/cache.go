@@ -98,9 +98,13 @@ func (c *Cache) Resolve(ctx context.Context, creds resolver.Credentials) (*resol
 	if e := find(c.worthless, key, now); e != nil {
 		return nil, e.err
 	}
+	return c.share(ctx, key, creds.Clone()) // apart, so that a hit allocates nothing
+}
+
+// share asks once for all who want to know the same.
+func (c *Cache) share(ctx context.Context, key resolver.Key, creds resolver.Credentials) (*resolver.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
-	creds = creds.Clone()
 	flight := c.flights.DoChan(string(key[:]), func() (any, error) { return c.ask(key, creds) })
 	select {
 	case <-ctx.Done():
