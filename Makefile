@@ -10,6 +10,9 @@ all: build
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/authgear-forward-auth .
 
+demo: nginx build
+	@scripts/demo.sh
+
 test: nginx lint
 	go test -race ./...
 

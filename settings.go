@@ -43,11 +43,12 @@ type settings struct {
 // variable and the cure.
 func load() (settings, error) {
 	var s settings
+	missing := os.Getenv("AUTHGEAR_ENDPOINT") == ""
 	problems := s.read()
 	problem := func(name, cure string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(cure, args...)))
 	}
-	if s.Endpoint.URL == nil && os.Getenv("AUTHGEAR_ENDPOINT") == "" {
+	if missing {
 		problem("AUTHGEAR_ENDPOINT", "is required: the public origin of the Authgear project, such as https://myapp.authgear.cloud")
 	}
 	if s.MaxStaleness < time.Second {
