@@ -1,0 +1,271 @@
+package forwardauth
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/resolver"
+)
+
+// people resolves the token of the same name.
+type people map[string]*resolver.Session
+
+func (p people) Resolve(_ context.Context, c resolver.Credentials) (*resolver.Session, error) {
+	switch token := c.List[0].Value; {
+	case token == "outage":
+		return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("refused")}
+	case p[token] != nil:
+		return p[token], nil
+	}
+	return nil, &resolver.InvalidError{Reason: resolver.UnknownToken, ClearCookie: "session=; Path=/"}
+}
+
+var population = people{
+	"ada":   {UserID: "ada", Anonymous: resolver.False, Verified: resolver.True, CanReauthenticate: resolver.True, Roles: "admin,editor", AMR: "pwd mfa", AuthenticatedAt: 1795186069, ClientID: "spa", Scope: "openid"},
+	"bob":   {UserID: "bob", Anonymous: resolver.False, Verified: resolver.False, CanReauthenticate: resolver.False},
+	"robot": {Machine: true, ClientID: "robot", Scope: "orders"},
+}
+
+// serve starts a gate on loopback and returns its address. Its log goes to log.
+func serve(t *testing.T, d Dialect, log io.Writer) string {
+	gate := &Gate{
+		Resolver: &resolver.InTurn{Next: population},
+		Reader:   resolver.NewReader("", nil),
+		Trusted:  Trusted{netip.MustParsePrefix("127.0.0.0/8")},
+		Log:      zerolog.New(log),
+		Decided:  All,
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewServer(gate.Handler(d))
+	go server.Serve(l)
+	t.Cleanup(func() { server.Shutdown() })
+	return l.Addr().String()
+}
+
+var plain = Dialect{Name: "plain", Original: func(h *fasthttp.RequestHeader) Original {
+	return Original{Method: "GET", Host: "app", Path: "/x"}
+}}
+
+// send writes the text as it is and reads one answer.
+func send(t *testing.T, addr, text string) (*http.Response, string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	go io.WriteString(c, text)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("%.60q: %v", text, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func request(query string, fields ...string) string {
+	lines := append([]string{"GET /auth" + query + " HTTP/1.1", "Host: auth"}, fields...)
+	return strings.Join(lines, "\r\n") + "\r\n\r\n"
+}
+
+func TestEveryFieldIsThereOnceOnEvery200(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for _, tt := range []struct {
+		name, query, authorization string
+		want                       [10]string
+	}{
+		{"all is known", "", "Bearer ada", [10]string{"true", "ada", "false", "true", "admin,editor", "pwd mfa", "1795186069", "true", "spa", "openid"}},
+		{"little is known", "", "Bearer bob", [10]string{"true", "bob", "false", "false", "", "", "", "false", "", ""}},
+		{"a visitor", "?optional", "Basic x", [10]string{}},
+		{"a bad credential", "?optional", "Bearer bad", [10]string{"false"}},
+		{"a machine", "?machine", "Bearer robot", [10]string{"true", "", "", "", "", "", "", "", "robot", "orders"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, body := send(t, addr, request(tt.query, "Authorization: "+tt.authorization))
+			if resp.StatusCode != 200 || body != "" || resp.Header.Get("Cache-Control") != "no-store" {
+				t.Fatalf("status %d, body %q, %v", resp.StatusCode, body, resp.Header)
+			}
+			for i, name := range []string{sessionValid, userID, userAnonymous, userVerified, userRoles, sessionAMR, authenticatedAt, canReauthenticate, clientID, scope} {
+				if got := resp.Header.Values(name); len(got) != 1 || got[0] != tt.want[i] {
+					t.Errorf("%s: %q, want %q once", name, got, tt.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestDenials(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for _, tt := range []struct {
+		name, query string
+		fields      []string
+		status      int
+		challenge   string
+		code        string
+	}{
+		{"no credential", "", nil, 401, `Bearer realm="authgear"`, "unauthenticated"},
+		{"a bad token", "", []string{"Authorization: Bearer bad"}, 401, `Bearer realm="authgear", error="invalid_token"`, "invalid_token"},
+		{"two Authorization lines", "", []string{"Authorization: Bearer ada", "Authorization: Bearer ada"}, 401, `Bearer realm="authgear", error="invalid_request"`, "invalid_request"},
+		{"a list in Authorization", "", []string{"Authorization: Bearer ada, Bearer bob"}, 401, `Bearer realm="authgear", error="invalid_request"`, "invalid_request"},
+		{"a missing role", "?role=owner", []string{"Authorization: Bearer ada"}, 403, `Bearer realm="authgear", error="insufficient_scope"`, "insufficient_scope"},
+		{"a missing scope", "?scope=a&scope=b", []string{"Authorization: Bearer ada"}, 403, `Bearer realm="authgear", error="insufficient_scope", scope="a b"`, "insufficient_scope"},
+		{"an old sign-in", "?signed_in_within=10m", []string{"Authorization: Bearer bob"}, 403, `Bearer realm="authgear", error="insufficient_user_authentication", max_age="600"`, "insufficient_user_authentication"},
+		{"not verified", "?verified", []string{"Authorization: Bearer bob"}, 403, "", "access_denied"},
+		{"an outage", "?optional", []string{"Authorization: Bearer outage"}, 503, "", "temporarily_unavailable"},
+		{"a slip in the policy", "?optionall", []string{"Authorization: Bearer ada"}, 500, "", "server_error"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, body := send(t, addr, request(tt.query, tt.fields...))
+			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != tt.status || got != tt.challenge {
+				t.Errorf("status %d, WWW-Authenticate %q; want %d, %q", resp.StatusCode, got, tt.status, tt.challenge)
+			}
+			if !strings.HasPrefix(body, `{"error":"`+tt.code+`",`) {
+				t.Errorf("body %s, want the error %s", body, tt.code)
+			}
+			if (resp.Header.Get("Retry-After") != "") != (tt.status == 503) {
+				t.Errorf("Retry-After: %q", resp.Header.Get("Retry-After"))
+			}
+			for name := range resp.Header {
+				if strings.HasPrefix(name, "X-Authgear-") {
+					t.Errorf("a denial has the field %s", name)
+				}
+			}
+		})
+	}
+}
+
+func TestABadCredentialDoesNotStopTheNext(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for _, fields := range [][]string{
+		{"Authorization: Bearer a, Bearer b", "Cookie: session=ada"},
+		{"Authorization: Bearer eyJbad", "Cookie: session=ada"},
+	} {
+		resp, _ := send(t, addr, request("", fields...))
+		if resp.StatusCode != 200 || resp.Header.Get(userID) != "ada" {
+			t.Errorf("%q: status %d, user %q", fields, resp.StatusCode, resp.Header.Get(userID))
+		}
+	}
+}
+
+func TestNoBodyIsWaitedFor(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for _, announced := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"} {
+		resp, _ := send(t, addr, "POST /auth HTTP/1.1\r\nHost: auth\r\nAuthorization: Bearer ada\r\n"+announced+"\r\n\r\n")
+		if resp.StatusCode != 200 || !resp.Close {
+			t.Errorf("%q: status %d, connection closed: %v; want 200 and closed", announced, resp.StatusCode, resp.Close)
+		}
+	}
+}
+
+func TestABodyIsNotTakenForTheNextRequest(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	smuggled := "GET /auth HTTP/1.1\r\nHost: auth\r\nAuthorization: Bearer bob\r\n\r\n"
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(c, "POST /auth HTTP/1.1\r\nHost: auth\r\nAuthorization: Bearer ada\r\nContent-Length: %d\r\n\r\n%s", len(smuggled), smuggled)
+	all, _ := io.ReadAll(c)
+	if n := strings.Count(string(all), "HTTP/1.1 "); n != 1 || strings.Contains(string(all), "bob") {
+		t.Errorf("%d answers, want 1:\n%s", n, all)
+	}
+}
+
+func TestFieldsOf32KiBPassAndLongerOnesAre431(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for size, want := range map[int]int{32 << 10: 200, 40 << 10: 431, 200 << 10: 431} {
+		resp, _ := send(t, addr, request("", "Authorization: Bearer ada", "Cookie: "+strings.Repeat("x", size-200)))
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes: status %d, want %d", size, resp.StatusCode, want)
+		}
+	}
+}
+
+func TestADialectMayWantNoBodies(t *testing.T) {
+	d := plain
+	d.EmptyBodies = true
+	addr := serve(t, d, io.Discard)
+	for _, query := range []string{"", "?bad", "?role=x"} {
+		resp, body := send(t, addr, request(query, "Authorization: Bearer bob"))
+		if body != "" || resp.ContentLength != 0 {
+			t.Errorf("%s: body %q", query, body)
+		}
+	}
+}
+
+func TestTheClearingCookieIsPassedOn(t *testing.T) {
+	addr := serve(t, plain, io.Discard)
+	for _, query := range []string{"", "?optional"} {
+		resp, _ := send(t, addr, request(query, "Cookie: session=dead"))
+		if got := resp.Header.Get("Set-Cookie"); got != "session=; Path=/" {
+			t.Errorf("%s: Set-Cookie %q", query, got)
+		}
+	}
+}
+
+func TestTheLogTellsWhyAndNoSecret(t *testing.T) {
+	var log strings.Builder
+	addr := serve(t, plain, &log)
+	send(t, addr, request("", "Authorization: Bearer canary-token-7", "Cookie: session=canary-cookie-7"))
+	time.Sleep(50 * time.Millisecond)
+	got := log.String()
+	for _, want := range []string{`"reason":"unknown_token"`, `"verdict":"challenge"`, `"proxy":"plain"`, `"path":"/x"`, `"credential":"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the log lacks %s: %s", want, got)
+		}
+	}
+	if strings.Contains(got, "canary") {
+		t.Errorf("the log tells the credential: %s", got)
+	}
+}
+
+func TestTheClientIsTheLastWhomATrustedProxySaw(t *testing.T) {
+	trusted := Trusted{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	for _, tt := range []struct {
+		name, peer string
+		forwarded  []string
+		want       string
+	}{
+		{"nobody told", "127.0.0.1", nil, "127.0.0.1"},
+		{"one proxy", "127.0.0.1", []string{"203.0.113.9"}, "203.0.113.9"},
+		{"what the client itself claims is not believed", "127.0.0.1", []string{"6.6.6.6, 203.0.113.9"}, "203.0.113.9"},
+		{"a chain of proxies", "127.0.0.1", []string{"203.0.113.9, 10.1.1.1", "10.2.2.2"}, "203.0.113.9"},
+		{"an untrusted peer", "198.51.100.1", []string{"203.0.113.9"}, "198.51.100.1"},
+		{"garbage", "127.0.0.1", []string{"203.0.113.9, evil<script>"}, "127.0.0.1"},
+		{"IPv4 in IPv6", "::ffff:127.0.0.1", []string{"2001:db8::1"}, "2001:db8::1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var ctx fasthttp.RequestCtx
+			var req fasthttp.Request
+			for _, line := range tt.forwarded {
+				req.Header.Add("X-Forwarded-For", line)
+			}
+			ctx.Init(&req, &net.TCPAddr{IP: net.ParseIP(tt.peer), Port: 1}, nil)
+			if got := trusted.clientIP(&ctx); got != tt.want {
+				t.Errorf("clientIP = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
