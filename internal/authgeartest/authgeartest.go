@@ -1,372 +1,304 @@
 // Package authgeartest is a small Authgear for tests and demonstrations: real
-// keys, real signed tokens, discovery, JWKS and the resolver, answering as
-// recordings of the real server do. It is a net/http server, as Authgear is.
+// RSA keys, real RS256 tokens, discovery, the key set and the resolver, with
+// the outcomes, header fields and oddities of the recorded server.
 package authgeartest
 
 import (
+	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"strconv"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
-// Options of a Server. The zero Options are a project without a cookie prefix.
+// Options shape a Server. The zero value means: the public origin is the
+// server's own URL, no cookie prefix, no cookie domain, proxies trusted, one
+// tenant that answers any Host.
 type Options struct {
-	Origin       string // public origin; for Start its own URL by default
+	// Origin is the public origin, such as "https://auth.example.com".
+	Origin string
+	// CookiePrefix precedes every cookie name, as http.cookie_prefix does.
 	CookiePrefix string
+	// CookieDomain is the Domain of cleared cookies, as http.cookie_domain is.
+	CookieDomain string
+	// NoTrustProxy is TRUST_PROXY=false: forwarded fields are ignored.
+	NoTrustProxy bool
+	// MultiTenant answers 404 "app not found" for a Host that is not Origin's.
+	MultiTenant bool
 }
 
-// A User of the project.
-type User struct {
-	ID                          string
-	Roles                       []string
-	Verified, Anonymous         bool
-	CanReauthenticate, Disabled bool
-}
+// Kind says where a credential is accepted.
+type Kind string
 
-// Server is a small Authgear. It is safe for concurrent use.
-type Server struct {
-	options Options
-
-	mu       sync.Mutex
-	key      *rsa.PrivateKey
-	keyID    string
-	grants   map[string]*User // :: slot and token, cookie value or jti → user
-	broken   map[string]http.HandlerFunc
-	resolves int
-	fetches  int
-	last     *http.Request
-}
-
-// The places where the resolver looks a credential up.
+// The kinds of credential.
 const (
-	bearer     = "bearer "
-	appSession = "app_session "
-	session    = "session "
-	jwtID      = "jti "
+	Bearer     Kind = "bearer"      // opaque access token: Authorization or the app_access_token cookie
+	AppSession Kind = "app_session" // the app_session cookie
+	Session    Kind = "session"     // the IdP session cookie
+	JTI        Kind = "jti"         // the jti of a JWT access token
 )
 
-// New returns a Server that does not listen.
-func New(o Options) *Server {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return &Server{options: o, key: key, keyID: rand.Text(), grants: map[string]*User{}, broken: map[string]http.HandlerFunc{}}
+// User is what the resolver tells of a user. Disabled is the account status: a
+// session still resolves, and the answer is "false". Once a user was given to
+// AddUser, change it only by Edit.
+type User struct {
+	ID                string
+	Roles             []string
+	Verified          bool
+	Anonymous         bool
+	CanReauthenticate bool
+	Disabled          bool
 }
 
-// Start returns a Server on loopback that is closed with the test.
-func Start(tb testing.TB, o Options) *Server {
-	s := New(o)
-	l := httptest.NewServer(s)
-	tb.Cleanup(l.Close)
-	if s.options.Origin == "" {
-		s.options.Origin = l.URL
+type grantKey struct {
+	kind  Kind
+	value string
+}
+
+type grant struct {
+	user            *User
+	authenticatedAt int64
+}
+
+// Server is a small Authgear. It is an http.Handler that serves the main
+// endpoints and the resolver at once, and is safe for concurrent use.
+type Server struct {
+	// Now is the server's clock, time.Now by default. Set it before use.
+	Now func() time.Time
+
+	opts   Options
+	origin string
+	url    string
+
+	mu      sync.Mutex
+	grants  map[grantKey]grant
+	keys    []signingKey
+	jwks    []byte
+	fails   map[string]http.HandlerFunc
+	resolve int
+	fetches int
+	last    *http.Request
+}
+
+// New returns a Server that does not listen; its origin is opts.Origin, or
+// http://localhost:3000.
+func New(opts Options) *Server {
+	s := &Server{
+		Now:    time.Now,
+		opts:   opts,
+		grants: map[grantKey]grant{},
+		fails:  map[string]http.HandlerFunc{},
 	}
+	s.setOrigin("http://localhost:3000")
 	return s
 }
 
-// Origin is the public origin, which is the issuer.
-func (s *Server) Origin() string { return s.options.Origin }
-
-// AddUser adds a user.
-func (s *Server) AddUser(u User) *User { return &u }
-
-// JWT issues an access token for half an hour. Edits apply before signing.
-func (s *Server) JWT(u *User, edits ...func(header, claims map[string]any)) string {
-	now := time.Now().Unix()
-	roles := u.Roles
-	if roles == nil {
-		roles = []string{}
-	}
-	jti := sha256.Sum256([]byte(rand.Text()))
-	header := map[string]any{"typ": "at+jwt"}
-	claims := map[string]any{
-		"iss": s.Origin(), "aud": []string{s.Origin()}, "sub": u.ID, "iat": now, "exp": now + 1800,
-		"client_id": "spa-jwt", "scope": "openid offline_access", "jti": hex.EncodeToString(jti[:]),
-		"auth_time": now, "amr": []string{"pwd", "x_primary_password"},
-		"https://authgear.com/claims/user/is_anonymous":       u.Anonymous,
-		"https://authgear.com/claims/user/is_verified":        u.Verified,
-		"https://authgear.com/claims/user/can_reauthenticate": u.CanReauthenticate,
-		"https://authgear.com/claims/user/roles":              roles,
-	}
-	for _, edit := range edits {
-		edit(header, claims)
-	}
-	if id, ok := claims["jti"].(string); ok {
-		s.grant(jwtID+id, u)
-	}
-	return s.Sign(header, claims)
+// Start returns a Server that listens on loopback until tb ends. Its origin
+// is opts.Origin, or its own URL.
+func Start(tb testing.TB, opts Options) *Server {
+	tb.Helper()
+	s := New(opts)
+	hs := httptest.NewUnstartedServer(s)
+	s.url = "http://" + hs.Listener.Addr().String()
+	s.setOrigin(s.url)
+	hs.Start()
+	tb.Cleanup(hs.Close)
+	return s
 }
 
-// Sign signs any token by the current key, with alg and kid unless given.
-func (s *Server) Sign(header, claims map[string]any) string {
+func (s *Server) setOrigin(fallback string) {
+	s.origin = strings.TrimSuffix(s.opts.Origin, "/")
+	if s.origin == "" {
+		s.origin = fallback
+	}
+}
+
+// Origin is the public origin: the iss and aud of tokens.
+func (s *Server) Origin() string { return s.origin }
+
+// URL is where a started Server listens, which Options.Origin does not change;
+// it is empty for New.
+func (s *Server) URL() string { return s.url }
+
+// AddUser returns a user of its own from u, with a random id if it has none.
+func (s *Server) AddUser(u User) *User {
+	if u.ID == "" {
+		u.ID = newUUID()
+	}
+	u.Roles = append([]string(nil), u.Roles...)
+	return &u
+}
+
+// Edit changes a user while the server runs: roles, facts, Disabled.
+func (s *Server) Edit(u *User, change func(*User)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims(claims))
-	t.Header["kid"] = s.keyID
-	for name, value := range header {
-		t.Header[name] = value
-	}
-	text, err := t.SignedString(s.key)
-	if err != nil {
-		panic(err)
-	}
-	return text
+	change(u)
 }
 
-// OpaqueToken issues an opaque access token.
-func (s *Server) OpaqueToken(u *User) string { return s.issue(bearer, rand.Text()+rand.Text()[:6], u) }
+// Grant makes a given credential good for u, authenticated now.
+func (s *Server) Grant(kind Kind, value string, u *User) {
+	s.GrantAt(kind, value, u, s.Now())
+}
 
-// AppSession issues the value of an app_session cookie.
-func (s *Server) AppSession(u *User) string { return s.issue(appSession, rand.Text(), u) }
+// GrantAt is Grant with the time of authentication; the zero time leaves
+// X-Authgear-Session-Authenticated-At out.
+func (s *Server) GrantAt(kind Kind, value string, u *User, at time.Time) {
+	g := grant{user: u}
+	if !at.IsZero() {
+		g.authenticatedAt = at.Unix()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grants[grantKey{kind, value}] = g
+}
 
-// SessionCookie issues the value of a session cookie.
+// OpaqueToken returns a live opaque access token: 32 letters and digits.
+func (s *Server) OpaqueToken(u *User) string { return s.grantNew(Bearer, alnum(32), u) }
+
+// SessionCookie returns the value of a live IdP session cookie.
 func (s *Server) SessionCookie(u *User) string {
-	return s.issue(session, rand.Text()+"."+rand.Text()+rand.Text()[:6], u)
+	return s.grantNew(Session, newUUID()+"."+alnum(32), u)
 }
 
-func (s *Server) issue(slot, value string, u *User) string {
-	s.grant(slot+value, u)
+// AppSession returns the value of a live app_session cookie.
+func (s *Server) AppSession(u *User) string {
+	return s.grantNew(AppSession, newUUID()+"."+alnum(32), u)
+}
+
+func (s *Server) grantNew(kind Kind, value string, u *User) string {
+	s.Grant(kind, value, u)
 	return value
 }
 
-func (s *Server) grant(key string, u *User) {
+// Revoke ends that credential alone: an opaque token, a cookie value, a JWT
+// (by its jti) or a bare jti.
+func (s *Server) Revoke(credential string) {
+	jti := jtiOf(credential)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.grants[key] = u
-}
-
-// RevokeUser ends every session of a user.
-func (s *Server) RevokeUser(u *User) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, owner := range s.grants {
-		if owner == u {
-			delete(s.grants, key)
+	for k := range s.grants {
+		if k.value == credential || (k.kind == JTI && k.value == jti) {
+			delete(s.grants, k)
 		}
 	}
 }
 
-// RotateKey makes a new key, which signs and is published alone.
-func (s *Server) RotateKey() {
-	fresh := New(Options{})
+// RevokeUser ends every credential of u.
+func (s *Server) RevokeUser(u *User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.key, s.keyID = fresh.key, fresh.keyID
+	s.revokeUser(u)
 }
 
-// Fail lets f answer for "resolver" or "keys"; nil ends that.
-func (s *Server) Fail(what string, f http.HandlerFunc) {
+// Disable disables u as an administrator does: every grant is deleted, so
+// that tokens answer nothing and session cookies "false", and stay dead.
+func (s *Server) Disable(u *User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken[what] = f
+	s.revokeUser(u)
+	u.Disabled = true
 }
 
-// ResolverCalls is how often the resolver was asked.
+func (s *Server) revokeUser(u *User) {
+	for k, g := range s.grants {
+		if g.user == u {
+			delete(s.grants, k)
+		}
+	}
+}
+
+// Fail makes f answer instead of the "resolver" or the "keys" (discovery and
+// the key set), until it is called with nil.
+func (s *Server) Fail(kind string, f http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fails[kind] = f
+}
+
+// ResolverCalls is the number of requests the resolver got, failed ones too.
 func (s *Server) ResolverCalls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.resolves
+	return s.resolve
 }
 
-// KeyFetches is how often the keys were fetched.
+// KeyFetches is the number of requests for the key set, failed ones too.
 func (s *Server) KeyFetches() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fetches
 }
 
-// LastResolve is the newest question to the resolver; nil if there was none.
+// LastResolve is a copy of the newest resolver request, without its body; nil
+// before the first.
 func (s *Server) LastResolve() *http.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last
-}
-
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/_resolver/resolve", "/resolve":
-		s.count(&s.resolves, r)
-		s.unlessBroken("resolver", s.resolve)(w, r)
-	case "/oauth2/jwks":
-		s.count(&s.fetches, nil)
-		s.unlessBroken("keys", s.jwks)(w, r)
-	case "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server":
-		s.public(w, r, map[string]any{"issuer": s.Origin(), "jwks_uri": s.Origin() + "/oauth2/jwks", "response_types_supported": []string{"code", "none"}})
-	case "/healthz":
-		w.Write([]byte("OK"))
-	default:
-		http.Error(w, "404 page not found", http.StatusNotFound)
+	if s.last == nil {
+		return nil
 	}
+	return s.last.Clone(context.Background())
 }
 
-func (s *Server) count(n *int, r *http.Request) {
+func (s *Server) countResolve(r *http.Request) http.HandlerFunc {
+	clone := r.Clone(context.Background())
+	clone.Body = nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	*n++
-	if r != nil {
-		s.last = r.Clone(r.Context())
-	}
+	s.resolve++
+	s.last = clone
+	return s.fails["resolver"]
 }
 
-func (s *Server) unlessBroken(what string, f http.HandlerFunc) http.HandlerFunc {
+func (s *Server) countKeys(r *http.Request) http.HandlerFunc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if broken := s.broken[what]; broken != nil {
-		return broken
+	if r.URL.Path == jwksPath {
+		s.fetches++
 	}
-	return f
+	return s.fails["keys"]
 }
 
-func (s *Server) jwks(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	public := s.key.PublicKey
-	id := s.keyID
-	s.mu.Unlock()
-	b64 := base64.RawURLEncoding.EncodeToString
-	s.public(w, r, map[string]any{"keys": []any{map[string]any{
-		"alg": "RS256", "kty": "RSA", "use": "sig", "kid": id, "created_at": time.Now().Unix(),
-		"n": b64(public.N.Bytes()), "e": b64(big.NewInt(int64(public.E)).Bytes()),
-	}}})
+func (s *Server) knowsHost(host string) bool {
+	if !s.opts.MultiTenant {
+		return true
+	}
+	u, err := url.Parse(s.origin)
+	return err == nil && hostname(host) == u.Hostname()
 }
 
-// public answers as the main server does: at the public origin alone.
-func (s *Server) public(w http.ResponseWriter, r *http.Request, doc any) {
-	h := w.Header()
-	h.Set("Vary", "User-Agent")
-	h.Set("Access-Control-Allow-Origin", "*")
-	if originOf(r) != s.Origin() {
-		http.Redirect(w, r, s.Origin()+r.URL.Path, http.StatusTemporaryRedirect)
-		return
-	}
-	h.Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(doc)
+func hostname(host string) string {
+	return (&url.URL{Host: host}).Hostname()
 }
 
-// originOf is the origin that Authgear takes the request to be for, with
-// TRUST_PROXY=true. Contract §1.3.
-func originOf(r *http.Request) string {
-	host, proto := r.Host, "http"
-	for _, name := range []string{"X-Original-Host", "X-Forwarded-Host"} {
-		if v := r.Header.Get(name); v != "" {
-			host, _, _ = strings.Cut(v, ",")
-		}
+const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+func alnum(n int) string {
+	out := make([]byte, n)
+	_, _ = rand.Read(out)
+	for i, b := range out {
+		out[i] = letters[int(b)%len(letters)]
 	}
-	for _, name := range []string{"X-Original-Proto", "X-Forwarded-Proto"} {
-		if v := r.Header.Get(name); v != "" {
-			proto = v
-		}
-	}
-	return proto + "://" + host
+	return string(out)
 }
 
-// resolve is /_resolver/resolve. Contract §1.2 to §1.6.
-func (s *Server) resolve(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
-		return
-	}
-	if strings.Contains(r.Header.Get("X-Forwarded-Proto"), ",") {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusInternalServerError)
-		fmt.Fprint(w, `{"error":{"name":"InternalError","reason":"UnexpectedError","message":"unexpected error occurred","code":500}}`)
-		return
-	}
-	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Robots-Tag", "none")
-	h.Set("Content-Length", "0")
-	cookie, err := r.Cookie(s.options.CookiePrefix + "session")
-	u := s.whose(r)
-	switch {
-	case u == nil && err != nil: // a bad token is no session at all
-	case u == nil || u.Disabled:
-		h.Set("X-Authgear-Session-Valid", "false")
-		if cookie != nil {
-			clearing := &http.Cookie{Name: cookie.Name, Path: "/", Expires: time.Unix(0, 0), HttpOnly: true, SameSite: http.SameSiteLaxMode,
-				Secure: strings.HasPrefix(originOf(r), "https:")}
-			http.SetCookie(w, clearing)
-		}
-	default:
-		setIdentity(h, u)
-	}
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-func setIdentity(h http.Header, u *User) {
-	h.Set("X-Authgear-Session-Valid", "true")
-	h.Set("X-Authgear-User-Id", u.ID)
-	h.Set("X-Authgear-User-Anonymous", strconv.FormatBool(u.Anonymous))
-	h.Set("X-Authgear-User-Verified", strconv.FormatBool(u.Verified))
-	h.Set("X-Authgear-User-Can-Reauthenticate", strconv.FormatBool(u.CanReauthenticate))
-	h.Set("X-Authgear-Session-Amr", "")
-	h.Set("X-Authgear-Session-Authenticated-At", strconv.FormatInt(time.Now().Unix(), 10))
-	if len(u.Roles) > 0 {
-		h.Set("X-Authgear-User-Roles", strings.Join(u.Roles, ","))
-	}
-}
-
-// whose tries the credentials of a request; the first that resolves wins.
-func (s *Server) whose(r *http.Request) *User {
-	scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " ")
-	if found && strings.EqualFold(scheme, "Bearer") {
-		if u := s.accessToken(r, token); u != nil {
-			return u
-		}
-	}
-	for _, name := range []string{"app_session", "app_access_token", "session"} {
-		cookie, err := r.Cookie(s.options.CookiePrefix + name)
-		if err != nil {
-			continue
-		}
-		u := s.owner(name + " " + cookie.Value)
-		if name == "app_access_token" {
-			u = s.accessToken(r, cookie.Value)
-		}
-		if u != nil {
-			return u
-		}
-	}
-	return nil
-}
-
-func (s *Server) owner(key string) *User {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.grants[key]
-}
-
-// accessToken looks a token up: a JWT for this origin by its jti, any other
-// text as an opaque token. Contract §3.3.
-func (s *Server) accessToken(r *http.Request, token string) *User {
-	if strings.HasPrefix(token, "eyJ") {
-		var claims jwt.RegisteredClaims
-		s.mu.Lock()
-		key := &s.key.PublicKey
-		s.mu.Unlock()
-		_, err := jwt.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return key, nil },
-			jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuedAt())
-		if err == nil {
-			if !slices.Contains(claims.Audience, originOf(r)) {
-				return nil
-			}
-			return s.owner(jwtID + claims.ID)
-		}
-	}
-	return s.owner(bearer + token)
+func newJTI() string {
+	sum := sha256.Sum256([]byte(alnum(32)))
+	return hex.EncodeToString(sum[:])
 }
