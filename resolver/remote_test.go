@@ -1,0 +1,98 @@
+package resolver_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/resolver"
+)
+
+func unavailable(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 500) }
+
+func remoteOf(s *authgeartest.Server) *resolver.Remote {
+	endpoint, _ := url.Parse(s.Origin())
+	return resolver.NewRemote(resolver.RemoteOptions{Endpoint: endpoint, URL: endpoint.JoinPath("/_resolver/resolve"), Timeout: 500 * time.Millisecond})
+}
+
+func TestOnlyTheParsedCredentialsGoAlong(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	c := resolver.Credentials{
+		List: []resolver.Credential{
+			{Slot: resolver.Bearer, Value: "t"}, {Slot: resolver.AppSession, Value: "a b"}, {Slot: resolver.AppAccessToken, Value: ""}, {Slot: resolver.IDPSession, Value: "x=,y"},
+		},
+		ClientIP: "203.0.113.9", UserAgent: "Mozilla/5.0",
+	}
+	remoteOf(s).Resolve(context.Background(), c)
+	got := s.LastResolve()
+	want := map[string]string{
+		"Authorization": "Bearer t", "Cookie": "app_session=a b; app_access_token=; session=x=,y",
+		"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "User-Agent": "Mozilla/5.0",
+	}
+	for name, values := range got.Header {
+		if len(values) != 1 || values[0] != want[name] {
+			t.Errorf("Authgear was sent %s: %q, want %q", name, values, want[name])
+		}
+	}
+	if len(got.Header) != len(want) || "http://"+got.Host != s.Origin() {
+		t.Errorf("Authgear was asked as %s with %v", got.Host, got.Header)
+	}
+}
+
+// What is no answer of Authgear's says nothing about the credentials.
+func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	token := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
+	r := remoteOf(s)
+	field := func(name, value string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(name, value) }
+	}
+	valid := map[string]string{"Session-Valid": "true", "User-Id": "ada", "User-Anonymous": "false", "User-Verified": "true", "User-Can-Reauthenticate": "true"}
+	but := func(name string, values ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for n, v := range valid {
+				w.Header().Set("X-Authgear-"+n, v)
+			}
+			w.Header()["X-Authgear-"+name] = values
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		answer http.HandlerFunc
+		cure   string
+	}{
+		{"500", unavailable, "PostgreSQL and Redis"},
+		{"404 app not found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "app not found", 404) }, "AUTHGEAR_ENDPOINT"},
+		{"404 of something else", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, "AUTHGEAR_RESOLVER_URL"},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", 302) }, "AUTHGEAR_RESOLVER_URL"},
+		{"a login page", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>Sign in")) }, "login page"},
+		{"neither true nor false", field("X-Authgear-Session-Valid", "yes"), "neither true nor false"},
+		{"fields without the verdict", field("X-Authgear-User-Id", "ada"), "Session-Valid"},
+		{"a field twice", but("User-Id", "ada", "bob"), "twice"},
+		{"no user", but("User-Id"), "id"},
+		{"half an answer", but("User-Verified"), "User-Verified"},
+		{"a time that is none", but("Session-Authenticated-At", "yesterday"), "Authenticated-At"},
+		{"a user id that no field may hold", but("User-Id", "a\x80da"), "id"},
+		{"too slow", func(_ http.ResponseWriter, r *http.Request) { time.Sleep(time.Second) }, "timeout"},
+		{"cut off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.Fail("resolver", tt.answer)
+			got, err := resolve(r, token)
+			if reasonOf(err) != resolver.ResolverUnavailable || !strings.Contains(err.Error(), tt.cure) {
+				t.Errorf("Resolve = %v, %v, want resolver_unavailable that names %q", got, err, tt.cure)
+			}
+			if strings.Contains(err.Error(), token) {
+				t.Errorf("the error tells the token: %v", err)
+			}
+		})
+	}
+	s.Fail("resolver", nil)
+	if _, err := resolve(r, token); err != nil {
+		t.Errorf("Authgear's own answer: %v", err)
+	}
+}
