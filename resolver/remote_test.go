@@ -68,7 +68,9 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 		{"500", unavailable, "PostgreSQL and Redis"},
 		{"404 app not found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "app not found", 404) }, "AUTHGEAR_ENDPOINT"},
 		{"404 of something else", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, "AUTHGEAR_RESOLVER_URL"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", 302) }, "AUTHGEAR_RESOLVER_URL"},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
+		}, "AUTHGEAR_RESOLVER_URL"},
 		{"a login page", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>Sign in")) }, "login page"},
 		{"neither true nor false", field("X-Authgear-Session-Valid", "yes"), "neither true nor false"},
 		{"fields without the verdict", field("X-Authgear-User-Id", "ada"), "Session-Valid"},
