@@ -30,10 +30,10 @@ type Credential struct {
 	Value string
 }
 
-// IsJWT tells whether Authgear would take the credential for a JWT.
-// Contract §3.3.
+// IsJWT tells whether Authgear would take the credential for a JWT (contract
+// §3.3). An opaque token, which has no dot, may begin like one by chance.
 func (c Credential) IsJWT() bool {
-	return (c.Slot == Bearer || c.Slot == AppAccessToken) && strings.HasPrefix(c.Value, "eyJ")
+	return (c.Slot == Bearer || c.Slot == AppAccessToken) && strings.HasPrefix(c.Value, "eyJ") && strings.Contains(c.Value, ".")
 }
 
 // Credentials are what a request carries to say who sent it.

@@ -119,9 +119,18 @@ func (r *Remote) write(req *fasthttp.Request, c Credentials) {
 		if one.Slot == Bearer {
 			h.Set("Authorization", "Bearer "+one.Value)
 		} else {
-			h.SetCookie(r.cookies[one.Slot], one.Value)
+			h.SetCookie(r.cookies[one.Slot], cookieText(one.Value))
 		}
 	}
+}
+
+// cookieText is how a cookie is written so that Authgear reads that very value:
+// it drops spaces at the end, unless there are quotes around them.
+func cookieText(value string) string {
+	if strings.HasSuffix(value, " ") {
+		return `"` + value + `"`
+	}
+	return value
 }
 
 // read tells the three outcomes apart. Authgear answers 200 to everyone; it is

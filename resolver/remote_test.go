@@ -12,6 +12,24 @@ import (
 	"authgear-forward-auth/resolver"
 )
 
+func TestAnOpaqueTokenMayBeginAsAJWTDoes(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	token := "eyJ" + strings.Repeat("x", 29)
+	s.Grant(authgeartest.Bearer, token, s.AddUser(authgeartest.User{ID: "ada"}))
+	if got, err := resolve(resolver.First(verifier(t, s), remoteOf(s)), token); err != nil || got.UserID != "ada" {
+		t.Errorf("Resolve = %+v, %v, want ada's session", got, err)
+	}
+}
+
+func TestASpaceAtTheEndOfACookieIsAskedAbout(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	cookie := s.SessionCookie(s.AddUser(authgeartest.User{ID: "ada"}))
+	c := resolver.NewReader("", nil).Read(nil, nil, [][]byte{[]byte(`session="` + cookie + ` "`)})
+	if got, err := remoteOf(s).Resolve(context.Background(), c); err == nil {
+		t.Errorf("asked about %q, which is nobody's: got %+v", c.List[0].Value, got)
+	}
+}
+
 func unavailable(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 500) }
 
 func remoteOf(s *authgeartest.Server) *resolver.Remote {
@@ -68,6 +86,7 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 		{"500", unavailable, "PostgreSQL and Redis"},
 		{"404 app not found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "app not found", 404) }, "AUTHGEAR_ENDPOINT"},
 		{"404 of something else", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, "AUTHGEAR_RESOLVER_URL"},
+		{"403 without a body", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "403"},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
 		}, "AUTHGEAR_RESOLVER_URL"},
