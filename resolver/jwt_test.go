@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -164,45 +163,5 @@ func TestATokenHasOneText(t *testing.T) {
 	}
 	if _, err := resolve(j, token); err != nil {
 		t.Errorf("the token itself: %v", err)
-	}
-}
-
-func TestUnknownKeysCostOneFetch(t *testing.T) {
-	s := authgeartest.Start(t, authgeartest.Options{})
-	j := verifier(t, s)
-	ada := s.AddUser(authgeartest.User{ID: "ada"})
-	if _, err := resolve(j, s.JWT(ada)); err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	for i := range 200 {
-		all.Go(func() {
-			if _, err := resolve(j, s.JWT(ada, set("header:kid", time.Duration(i).String()))); reasonOf(err) != resolver.UnknownKey {
-				t.Errorf("Resolve: %v, want unknown_key", err)
-			}
-		})
-	}
-	all.Wait()
-	if n := s.KeyFetches(); n != 1 {
-		t.Errorf("%d fetches, want the first one alone: the next waits for the gap", n)
-	}
-}
-
-func TestAnIssuerThatIsAway(t *testing.T) {
-	s := authgeartest.Start(t, authgeartest.Options{})
-	ada := s.AddUser(authgeartest.User{ID: "ada"})
-	j := verifier(t, s)
-	s.Fail("keys", unavailable)
-	if _, err := resolve(j, s.JWT(ada)); reasonOf(err) != resolver.KeysUnavailable {
-		t.Errorf("without keys: %v, want keys_unavailable", err)
-	}
-	s.Fail("keys", nil)
-	time.Sleep(1100 * time.Millisecond) // the gap after a failure
-	if _, err := resolve(j, s.JWT(ada)); err != nil {
-		t.Errorf("when it is back: %v", err)
-	}
-	s.Fail("keys", unavailable)
-	if _, err := resolve(j, s.JWT(ada)); err != nil {
-		t.Errorf("the keys that are known: %v", err)
 	}
 }

@@ -2,8 +2,6 @@ package resolver
 
 import (
 	"context"
-	_ "embed"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -14,57 +12,25 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
 )
 
-// What a real Authgear answered, with the credentials and keys it issued.
-//
-//go:embed testdata/recorded.json
-var recordedJSON []byte
-
-type recording struct {
-	Section, Name, Method, Path string
-	Header                      [][2]string // of the request
-	Status                      int
-	Answer                      [][2]string // the fields of the answer
-	Body                        string
-	At                          int64 // Unix seconds
-}
-
-func recorded(t *testing.T) (entries []recording, keys map[string]json.RawMessage) {
-	var doc struct {
-		Keys    map[string]json.RawMessage
-		Entries []recording
-	}
-	if err := json.Unmarshal(recordedJSON, &doc); err != nil {
-		t.Fatal(err)
-	}
-	return doc.Entries, doc.Keys
-}
-
-func (r *recording) answer(name string) string {
-	for _, f := range r.Answer {
-		if f[0] == name {
-			return f[1]
-		}
-	}
-	return ""
-}
-
-// request returns the recorded request as net/http reads it.
-func (r *recording) request() *http.Request {
-	req := httptest.NewRequest(r.Method, "/", nil)
+// requestOf returns the recorded request as net/http reads it.
+func requestOf(r authgeartest.Recorded) *http.Request {
+	req := httptest.NewRequest("GET", "/", nil)
 	for _, f := range r.Header {
 		req.Header.Add(f[0], strings.TrimSpace(f[1]))
 	}
 	return req
 }
 
-func (r *recording) credentials(prefix string) Credentials {
-	h := r.request().Header
-	return NewReader(prefix, nil).Read(nil, lines(h["Authorization"]...), lines(h["Cookie"]...))
+func credentialsOf(r authgeartest.Recorded) Credentials {
+	h := requestOf(r).Header
+	return NewReader(prefixOf(r), nil).Read(nil, lines(h["Authorization"]...), lines(h["Cookie"]...))
 }
 
-func (r *recording) prefix() string {
+func prefixOf(r authgeartest.Recorded) string {
 	if r.Name == "lab2_cookie_at_lab_host" {
 		return ""
 	}
@@ -74,47 +40,81 @@ func (r *recording) prefix() string {
 	return ""
 }
 
+// A script is a resolver that gives the same answer to every question.
+type script struct {
+	status int
+	header [][2]string
+	body   string
+	asked  chan *http.Request // the questions
+}
+
+func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.asked <- r.Clone(context.Background())
+	for _, f := range s.header {
+		w.Header().Add(f[0], f[1])
+	}
+	w.WriteHeader(s.status)
+	w.Write([]byte(s.body))
+}
+
+// remote returns a Remote that asks the script in the name of
+// https://auth.example.com, until t ends.
+func (s *script) remote(t *testing.T, prefix string) *Remote {
+	t.Helper()
+	s.asked = make(chan *http.Request, 8)
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse("https://auth.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := url.Parse(server.URL + "/_resolver/resolve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewRemote(RemoteOptions{Endpoint: endpoint, URL: to, CookiePrefix: prefix, Timeout: 5 * time.Second})
+}
+
+// question returns the only question that was asked.
+func (s *script) question(t *testing.T) *http.Request {
+	t.Helper()
+	if n := len(s.asked); n != 1 {
+		t.Fatalf("%d questions were asked, want 1", n)
+	}
+	return <-s.asked
+}
+
 // The recorded server's answer goes in, our verdict and fields come out.
 func TestRemoteReadsRecordedAnswers(t *testing.T) {
-	entries, _ := recorded(t)
 	counts := map[string]int{}
-	for _, r := range entries {
+	replayed := 0
+	for _, r := range authgeartest.Recordings() {
 		if !strings.HasSuffix(strings.TrimSuffix(r.Path, "/"), "/resolve") && r.Name != "path_other" && r.Name != "main_port_has_no_resolver" {
 			continue
 		}
-		c := r.credentials(r.prefix())
+		c := credentialsOf(r)
 		if len(c.List) == 0 {
 			counts["no question is asked"]++
 			continue
 		}
+		replayed++
 		t.Run(r.Section+"/"+r.Name, func(t *testing.T) {
-			var asked *http.Request
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				asked = req.Clone(context.Background())
-				for _, f := range r.Answer {
-					if f[0] != "Transfer-Encoding" {
-						w.Header().Add(f[0], f[1])
-					}
-				}
-				w.WriteHeader(r.Status)
-				w.Write([]byte(r.Body))
-			}))
-			defer server.Close()
-			endpoint, _ := url.Parse("https://auth.example.com")
-			to, _ := url.Parse(server.URL + "/_resolver/resolve")
-			remote := NewRemote(RemoteOptions{Endpoint: endpoint, URL: to, CookiePrefix: r.prefix(), Timeout: 5 * time.Second})
-			s, err := remote.Resolve(context.Background(), c)
-			counts[checkOutcome(t, &r, s, err)]++
-			checkQuestion(t, &r, asked)
+			authgear := &script{status: r.Status, header: r.ResponseHeader, body: r.Body}
+			s, err := authgear.remote(t, prefixOf(r)).Resolve(context.Background(), c)
+			counts[checkOutcome(t, r, s, err)]++
+			checkQuestion(t, requestOf(r), prefixOf(r), c.Malformed, authgear.question(t))
 		})
 	}
-	t.Logf("replayed: %v", counts)
+	t.Logf("replayed %d: %v", replayed, counts)
+	if replayed < 339 || counts["no question is asked"] < 40 {
+		t.Errorf("%d answers replayed and %d without a question, want 339 and 40: are recordings missing?", replayed, counts["no question is asked"])
+	}
 }
 
-func checkOutcome(t *testing.T, r *recording, s *Session, err error) string {
+func checkOutcome(t *testing.T, r authgeartest.Recorded, s *Session, err error) string {
 	var out *UnavailableError
 	var inv *InvalidError
-	valid := r.answer("X-Authgear-Session-Valid")
+	valid := r.AnswerHeader("X-Authgear-Session-Valid")
 	switch {
 	case r.Status != 200:
 		if !errors.As(err, &out) {
@@ -127,14 +127,14 @@ func checkOutcome(t *testing.T, r *recording, s *Session, err error) string {
 			return "who"
 		}
 		for name, have := range s.asFields() {
-			if want := r.answer(name); have != want {
+			if want := r.AnswerHeader(name); have != want {
 				t.Errorf("%s = %q, want %q", name, have, want)
 			}
 		}
 		return "who"
 	case valid == "false":
-		if !errors.As(err, &inv) || inv.Reason != SessionInvalid || inv.ClearCookie != r.answer("Set-Cookie") {
-			t.Errorf("Resolve = %v, %#v, want session_invalid with the cookie %q", s, err, r.answer("Set-Cookie"))
+		if !errors.As(err, &inv) || inv.Reason != SessionInvalid || inv.ClearCookie != r.AnswerHeader("Set-Cookie") {
+			t.Errorf("Resolve = %v, %#v, want session_invalid with the cookie %q", s, err, r.AnswerHeader("Set-Cookie"))
 		}
 		return "worthless (false)"
 	}
@@ -157,27 +157,39 @@ func (s *Session) asFields() map[string]string {
 }
 
 // checkQuestion compares the credentials that Authgear was asked about with
-// those it read in the recorded request, and finds nothing else of the client's.
-func checkQuestion(t *testing.T, r *recording, asked *http.Request) {
-	if asked == nil {
-		t.Fatal("nothing was asked")
-	}
-	original := r.request()
+// those it reads in the original request, and finds nothing else of the client's.
+func checkQuestion(t *testing.T, original *http.Request, prefix string, malformed bool, asked *http.Request) {
+	t.Helper()
 	for _, name := range []string{"session", "app_session", "app_access_token"} {
-		want, wantErr := original.Cookie(r.prefix() + name)
-		have, err := asked.Cookie(r.prefix() + name)
+		want, wantErr := original.Cookie(prefix + name)
+		have, err := asked.Cookie(prefix + name)
 		if (err == nil) != (wantErr == nil) || err == nil && have.Value != want.Value {
 			t.Errorf("asked about cookie %s = %v, want %v", name, have, want)
 		}
 	}
+	want := ""
+	if scheme, token, _ := strings.Cut(original.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") && token != "" && !malformed {
+		want = "Bearer " + token
+	}
+	if have := asked.Header.Get("Authorization"); have != want {
+		t.Errorf("asked about Authorization %q, want %q", have, want)
+	}
+	checkFieldsOfQuestion(t, asked)
+}
+
+func checkFieldsOfQuestion(t *testing.T, asked *http.Request) {
+	t.Helper()
 	want := map[string]bool{"Authorization": true, "Cookie": true, "X-Forwarded-Proto": true}
-	for name := range asked.Header {
-		if !want[name] {
-			t.Errorf("the question has the field %s", name)
+	for name, values := range asked.Header {
+		if !want[name] || len(values) != 1 {
+			t.Errorf("the question has the field %s: %q", name, values)
 		}
 	}
 	if asked.Host != "auth.example.com" || asked.Header.Get("X-Forwarded-Proto") != "https" {
 		t.Errorf("asked in the name of %s://%s", asked.Header.Get("X-Forwarded-Proto"), asked.Host)
+	}
+	if asked.Method != "GET" || asked.URL.Path != "/_resolver/resolve" {
+		t.Errorf("asked by %s %s", asked.Method, asked.URL.Path)
 	}
 }
 
@@ -200,21 +212,21 @@ var refused = map[string]Reason{
 
 // Real tokens are verified with the real key set at the recorded time.
 func TestRecordedJWTs(t *testing.T) {
-	entries, keySets := recorded(t)
+	lab, lab2 := authgeartest.RecordedKeys()
 	seen := map[string]bool{}
 	accepted, turnedDown := 0, 0
-	for _, r := range entries {
-		for _, one := range r.credentials(r.prefix()).List {
+	for _, r := range authgeartest.Recordings() {
+		for _, one := range credentialsOf(r).List {
 			if !one.IsJWT() || seen[one.Value] {
 				continue
 			}
 			seen[one.Value] = true
-			issuer := "http://localhost:23000"
+			issuer, keys := "http://localhost:23000", lab
 			if strings.Contains(r.Name, "https_app") {
-				issuer = "https://auth.lab2.test"
+				issuer, keys = "https://auth.lab2.test", lab2
 			}
 			t.Run(r.Name, func(t *testing.T) {
-				s, err := verifyAt(t, issuer, keySets[issuer], one, r.At)
+				s, err := verifyAt(t, issuer, keys, one, r.At)
 				var inv *InvalidError
 				if want, ok := refused[r.Name]; ok {
 					turnedDown++
@@ -227,29 +239,26 @@ func TestRecordedJWTs(t *testing.T) {
 				if err != nil {
 					t.Fatalf("Resolve: %v", err)
 				}
-				if r.answer("X-Authgear-Session-Valid") == "true" {
-					checkAgainstResolver(t, &r, s)
+				if r.AnswerHeader("X-Authgear-Session-Valid") == "true" {
+					checkAgainstResolver(t, r, s)
 				}
 			})
 		}
 	}
 	t.Logf("%d accepted, %d refused", accepted, turnedDown)
-	if turnedDown != len(refused) {
-		t.Errorf("%d refused, want %d", turnedDown, len(refused))
+	if turnedDown != len(refused) || accepted < 26 {
+		t.Errorf("%d accepted and %d refused, want 26 or more and %d", accepted, turnedDown, len(refused))
 	}
 }
 
 func verifyAt(t *testing.T, issuer string, jwks []byte, c Credential, at int64) (s *Session, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Unix(at, 0)))
-		keys := &Keys{}
 		set, setErr := parseKeys(jwks)
 		if setErr != nil {
 			t.Fatal(setErr)
 		}
-		keys.set.Store(set)
-		keys.last.Store(&attempt{at: time.Now()}) // fetched just now
-		j := &JWT{Issuer: issuer, Audiences: []string{issuer}, Skew: 30 * time.Second, Keys: keys}
+		j := &JWT{Issuer: issuer, Audiences: []string{issuer}, Skew: 30 * time.Second, Keys: knownKeys(set)}
 		s, err = j.Resolve(context.Background(), Credentials{List: []Credential{c}})
 	})
 	return s, err
@@ -257,9 +266,9 @@ func verifyAt(t *testing.T, issuer string, jwks []byte, c Credential, at int64) 
 
 // checkAgainstResolver compares the two answers for one token. They may differ in
 // what docs/jwt-and-resolver.md lists.
-func checkAgainstResolver(t *testing.T, r *recording, s *Session) {
+func checkAgainstResolver(t *testing.T, r authgeartest.Recorded, s *Session) {
 	for name, have := range s.asFields() {
-		want := r.answer(name)
+		want := r.AnswerHeader(name)
 		switch {
 		case name == "X-Authgear-Session-Amr" && want == "":
 		case name == "X-Authgear-User-Id" && r.Name == "jwt_right_key_other_sub":

@@ -47,7 +47,7 @@ var recordedFile = sync.OnceValue(func() (f struct {
 })
 
 // Recordings is the requests of sections resolver, host_and_proto_matrix,
-// db_config_source, backend_outage, metadata and (the two-key set) extra.
+// db_config_source, backend_outage, metadata and extra.
 func Recordings() []Recorded { return slices.Clone(recordedFile().Entries) }
 
 // RecordedJWTs is section jwt: decoded tokens, which are not requests.
