@@ -2,23 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
-
-	"authgear-forward-auth/internal/forwardauth"
 )
-
-// drain is how long requests in flight may take when the service stops.
-const drain = 10 * time.Second
 
 // listen serves both listeners until ctx ends, and then lets what is in flight
 // finish.
@@ -32,10 +27,10 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 		main.Close()
 		return fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
 	}
-	server, admServer := forwardauth.NewServer(proxies), forwardauth.NewServer(operator)
+	server, admServer := newServer(main, proxies), newServer(adm, operator)
 	failed := make(chan error, 2)
-	go func() { failed <- server.Serve(main) }()
-	go func() { failed <- admServer.Serve(adm) }()
+	go func() { failed <- server.serve() }()
+	go func() { failed <- admServer.serve() }()
 
 	select {
 	case err := <-failed:
@@ -45,15 +40,19 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 	log.Info().Msg("stopping: requests in flight are answered")
 	ending, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	return errors.Join(server.ShutdownWithContext(ending), admServer.ShutdownWithContext(ending))
+	var both sync.WaitGroup
+	both.Go(func() { server.stop(ending) })
+	both.Go(func() { admServer.stop(ending) })
+	both.Wait()
+	return nil
 }
 
 // listener opens a TCP address or unix:/path/to.sock. A socket that a dead
 // process left behind is replaced.
-func listener(address string) (net.Listener, error) {
-	path, ok := strings.CutPrefix(address, "unix:")
+func listener(at address) (net.Listener, error) {
+	path, ok := strings.CutPrefix(string(at), "unix:")
 	if !ok {
-		return net.Listen("tcp", address)
+		return net.Listen("tcp", string(at))
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		if c, err := net.Dial("unix", path); err == nil {
@@ -72,11 +71,11 @@ func listener(address string) (net.Listener, error) {
 }
 
 // dialListener connects to an address as listener takes it.
-func dialListener(address string) (net.Conn, error) {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+func dialListener(at address) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(string(at), "unix:"); ok {
 		return net.DialTimeout("unix", path, time.Second)
 	}
-	host, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(string(at))
 	if err != nil {
 		return nil, err
 	}

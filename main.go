@@ -115,7 +115,7 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		}
 	}
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
-		Str("listen", set.Listen).Str("admin", set.AdminListen).Msg("serving")
+		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
 	return listen(ctx, log, set, proxies.serve, admin.Handler(missing))
 }
 

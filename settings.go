@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,8 +34,8 @@ type settings struct {
 	ResolverTimeout    time.Duration `envconfig:"AUTHGEAR_RESOLVER_TIMEOUT" default:"2s"`
 	CacheBytes         byteSize      `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
 	TrustedProxies     prefixes      `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"`
-	Listen             string        `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
-	AdminListen        string        `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
+	Listen             address       `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
+	AdminListen        address       `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
 	LogLevel           logLevel      `envconfig:"AUTHGEAR_LOG_LEVEL" default:"info"`
 	LogFormat          logFormat     `envconfig:"AUTHGEAR_LOG_FORMAT" default:"json"`
 	LogDecisions       decisions     `envconfig:"AUTHGEAR_LOG_DECISIONS" default:"denied"`
@@ -61,6 +63,9 @@ func load() (settings, error) {
 		problem("AUTHGEAR_RESOLVER_TIMEOUT", "must be between 10ms and 1m, not %s", s.ResolverTimeout)
 	}
 	if s.Endpoint.URL == nil || len(problems) > 0 {
+		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
+			problems = append(problems, errors.New(hint))
+		}
 		return s, errors.Join(problems...)
 	}
 	if s.ResolverURL.URL == nil {
@@ -94,12 +99,12 @@ func (s *settings) read() (problems []error) {
 }
 
 // unknownSettings returns a warning for each AUTHGEAR_* variable that means
-// nothing here. Kubernetes makes some for a Service called authgear.
+// nothing here. Kubernetes makes some.
 func unknownSettings(environ []string) (warnings []string) {
 	known := settingNames()
 	for _, line := range environ {
 		name, _, _ := strings.Cut(line, "=")
-		if !strings.HasPrefix(name, "AUTHGEAR_") || slices.Contains(known, name) || isKubernetes(name) {
+		if !strings.HasPrefix(name, "AUTHGEAR_") || slices.Contains(known, name) || kubernetes.MatchString(name) {
 			continue
 		}
 		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
@@ -108,9 +113,9 @@ func unknownSettings(environ []string) (warnings []string) {
 	return warnings
 }
 
-func isKubernetes(name string) bool {
-	return name == "AUTHGEAR_SERVICE_HOST" || strings.HasPrefix(name, "AUTHGEAR_SERVICE_PORT") || strings.HasPrefix(name, "AUTHGEAR_PORT")
-}
+// kubernetes matches what a Service called authgear, or authgear-something,
+// becomes in the environment of the pods beside it.
+var kubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
 // distance is Levenshtein's.
 func distance(a, b string) int {
@@ -214,6 +219,18 @@ func (n *cookieName) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%q cannot be in the name of a cookie", b)
 	}
 	*n = cookieName(b)
+	return nil
+}
+
+type address string
+
+func (a *address) UnmarshalText(b []byte) error {
+	path, socket := strings.CutPrefix(string(b), "unix:")
+	_, port, err := net.SplitHostPort(string(b))
+	if socket && path == "" || !socket && (err != nil || port == "") {
+		return fmt.Errorf("must be like 127.0.0.1:4180, :4180 or unix:/path/to.sock, not %q", b)
+	}
+	*a = address(b)
 	return nil
 }
 
