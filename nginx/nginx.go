@@ -3,7 +3,7 @@
 package nginx
 
 import (
-	"net/url"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -18,12 +18,11 @@ var Dialect = forwardauth.Dialect{
 	EmptyBodies: true,
 }
 
-// original reads X-Original-URL and X-Original-Method, as set in nginx.conf. A
-// URL that cannot be read leaves host and path empty.
+// original reads X-Original-URL and X-Original-Method, as set in nginx.conf:
+// host and path as the client sent them, whatever they are.
 func original(h *fasthttp.RequestHeader) forwardauth.Original {
-	o := forwardauth.Original{Method: string(h.Peek("X-Original-Method"))}
-	if u, err := url.Parse(string(h.Peek("X-Original-Url"))); err == nil {
-		o.Host, o.Path = u.Host, u.EscapedPath()
-	}
-	return o
+	_, rest, _ := strings.Cut(string(h.Peek("X-Original-Url")), "://")
+	host, path, _ := strings.Cut(rest, "/")
+	path, _, _ = strings.Cut("/"+path, "?")
+	return forwardauth.Original{Method: string(h.Peek("X-Original-Method")), Host: host, Path: path}
 }

@@ -1,0 +1,147 @@
+// Package proxytest has the stories that every proxy must pass with the
+// configuration that we ship for it, and what they are played with: the service
+// as a process of its own, an application, and a client that forges. A proxy's
+// end-to-end test makes a [Stand] and calls [Run].
+package proxytest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"authgear-forward-auth/internal/authgeartest"
+)
+
+// A Stand is a proxy in front of an [Upstream], with the service and an
+// Authgear. Everything below / is for users, below /admin/ for those with the role
+// admin, and below /public/ for visitors as well.
+type Stand struct {
+	URL      string // of the proxy
+	Authgear *authgeartest.Server
+	Service  *Service // started, with AUTHGEAR_LOG_DECISIONS=all
+
+	// Away is the status that the proxy answers while the service is away.
+	Away int
+	// CleansPaths says that the application does not see a path as it was
+	// sent, but as the proxy reads it.
+	CleansPaths bool
+	// PassesUnknown says that X-Authgear-* fields of which the service knows
+	// nothing reach the application: the proxy removes fields by their whole
+	// name alone.
+	PassesUnknown bool
+}
+
+// Run plays the stories.
+func Run(t *testing.T, st *Stand) {
+	for _, story := range []struct {
+		name string
+		play func(*testing.T, *Stand)
+	}{
+		{"no credential is challenged", noCredential},
+		{"a JWT passes and the application learns who it is", aJWT},
+		{"an opaque token passes", anOpaqueToken},
+		{"a session cookie passes, behind a planted one", aSessionCookie},
+		{"of several Cookie lines all are read", cookieLines},
+		{"an expired token is challenged", anExpiredToken},
+		{"two Authorization lines never pass", twoAuthorizationLines},
+		{"a role opens its route and nobody else's", aRole},
+		{"no forged field reaches the application", forgedFields},
+		{"no malformed field reaches the application", malformedFields},
+		{"Connection takes no identity away", connectionTokens},
+		{"an unknown X-Authgear field", unknownField},
+		{"a dead session cookie is cleared", aDeadSession},
+		{"16 KiB of cookies pass", longCookies},
+		{"a POST arrives whole", aPost},
+		{"a chunked POST arrives whole", aChunkedPost},
+		{"HEAD and OPTIONS", headAndOptions},
+		{"a compressed answer stays so", compressed},
+		{"odd paths reach the application and the log alike", oddPaths},
+		{"a strange Host is no outage", strangeHosts},
+		{"what a client claims of its request is not believed", claims},
+		{"a WebSocket opens for a user alone", aWebSocket},
+		{"the application's own error stays", ownError},
+		{"while Authgear is down nobody is signed out", authgearIsDown},
+		{"without the service nobody passes and nobody is signed out", serviceIsAway},
+		{"after a restart of the service no request fails", restart},
+	} {
+		t.Run(story.name, func(t *testing.T) { story.play(t, st) })
+	}
+}
+
+// User adds a user and returns the fields that carry a JWT of theirs.
+func (st *Stand) User(u authgeartest.User) []string {
+	return Bearer(st.Authgear.JWT(st.Authgear.AddUser(u)))
+}
+
+// ada has the role admin.
+func (st *Stand) ada() []string {
+	return st.User(authgeartest.User{ID: "ada", Roles: []string{"admin", "editor"}, Verified: true, CanReauthenticate: true})
+}
+
+// bob has no roles.
+func (st *Stand) bob() []string { return st.User(authgeartest.User{ID: "bob"}) }
+
+// Bearer returns the field that carries a token.
+func Bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
+
+// Do asks the proxy; the fields are name and value in turn. A 200 with a body is
+// the application's.
+func (st *Stand) Do(t testing.TB, method, path string, body io.Reader, fields ...string) (*http.Response, Seen) {
+	t.Helper()
+	resp, err := st.ask(method, path, body, fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Seen
+	if resp.StatusCode == http.StatusOK && method != http.MethodHead {
+		s = readSeen(t, content)
+	}
+	return resp, s
+}
+
+func (st *Stand) ask(method, path string, body io.Reader, fields []string) (*http.Response, error) {
+	req, err := http.NewRequest(method, st.URL+path, body)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header[fields[i]] = append(req.Header[fields[i]], fields[i+1])
+	}
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+func readSeen(t testing.TB, content []byte) (s Seen) {
+	t.Helper()
+	if err := json.Unmarshal(content, &s); err != nil {
+		t.Fatalf("the application's answer: %v: %s", err, content)
+	}
+	return s
+}
+
+// Expect asks the proxy and checks the status.
+func (st *Stand) Expect(t testing.TB, status int, method, path string, fields ...string) (*http.Response, Seen) {
+	t.Helper()
+	resp, s := st.Do(t, method, path, nil, fields...)
+	if resp.StatusCode != status {
+		t.Errorf("%s %s: status %d, want %d", method, path, resp.StatusCode, status)
+	}
+	return resp, s
+}
+
+// Raw asks the proxy for a path just as it stands, and for any text as fields.
+func (st *Stand) Raw(t testing.TB, path string, fields ...string) (*http.Response, string) {
+	t.Helper()
+	addr := strings.TrimPrefix(st.URL, "http://")
+	text := "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: close\r\n"
+	for i := 0; i < len(fields); i += 2 {
+		text += fields[i] + ": " + fields[i+1] + "\r\n"
+	}
+	return Raw(t, addr, text+"\r\n")
+}

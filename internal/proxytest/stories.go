@@ -1,0 +1,205 @@
+package proxytest
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+)
+
+func noCredential(t *testing.T, st *Stand) {
+	resp, _ := st.Expect(t, 401, "GET", "/")
+	if got := resp.Header.Values("WWW-Authenticate"); len(got) != 1 || got[0] != `Bearer realm="authgear"` {
+		t.Errorf("WWW-Authenticate: %q", got)
+	}
+}
+
+func aJWT(t *testing.T, st *Stand) {
+	calls := st.Authgear.ResolverCalls()
+	_, s := st.Expect(t, 200, "GET", "/", st.ada()...)
+	if got := s.Header.Get("X-Authgear-User-Id"); got != "ada" {
+		t.Errorf("the application learns of user %q, want ada", got)
+	}
+	if n := st.Authgear.ResolverCalls() - calls; n != 0 {
+		t.Errorf("%d resolver calls for a JWT", n)
+	}
+}
+
+func anOpaqueToken(t *testing.T, st *Stand) {
+	bob := st.Authgear.AddUser(authgeartest.User{ID: "bob"})
+	_, s := st.Expect(t, 200, "GET", "/", Bearer(st.Authgear.OpaqueToken(bob))...)
+	if got := s.Header.Get("X-Authgear-User-Id"); got != "bob" {
+		t.Errorf("the application learns of user %q, want bob", got)
+	}
+}
+
+func aSessionCookie(t *testing.T, st *Stand) {
+	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
+	_, s := st.Expect(t, 200, "GET", "/", "Cookie", "session=\xc3\xa4; =x;\tsession="+st.Authgear.SessionCookie(ada)+"; session=other")
+	if got := s.Header.Get("X-Authgear-User-Id"); got != "ada" {
+		t.Errorf("the application learns of user %q, want ada", got)
+	}
+}
+
+func cookieLines(t *testing.T, st *Stand) {
+	ada := "session=" + st.Authgear.SessionCookie(st.Authgear.AddUser(authgeartest.User{ID: "ada"}))
+	bob := "session=" + st.Authgear.SessionCookie(st.Authgear.AddUser(authgeartest.User{ID: "bob"}))
+	for _, tt := range []struct{ first, second, who string }{
+		{"a=1", ada, "ada"},
+		{ada, "a=1", "ada"},
+		{ada, bob, "ada"}, // as Authgear reads them
+		{bob, ada, "bob"},
+	} {
+		_, s := st.Expect(t, 200, "GET", "/", "Cookie", tt.first, "Cookie", tt.second)
+		if got := s.Header.Get("X-Authgear-User-Id"); got != tt.who {
+			t.Errorf("%s and %s: user %q, want %s", tt.first, tt.second, got, tt.who)
+		}
+	}
+}
+
+func anExpiredToken(t *testing.T, st *Stand) {
+	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
+	old := st.Authgear.JWT(ada, func(_, c map[string]any) { c["exp"] = time.Now().Unix() - 60 })
+	resp, _ := st.Expect(t, 401, "GET", "/", Bearer(old)...)
+	if got := resp.Header.Get("WWW-Authenticate"); !strings.Contains(got, `error="invalid_token"`) {
+		t.Errorf("WWW-Authenticate: %q", got)
+	}
+}
+
+func twoAuthorizationLines(t *testing.T, st *Stand) {
+	if resp, _ := st.Do(t, "GET", "/", nil, append(st.bob(), st.ada()...)...); resp.StatusCode == 200 {
+		t.Error("they pass")
+	}
+}
+
+func aRole(t *testing.T, st *Stand) {
+	ada, bob := st.ada(), st.bob()
+	// An application may read these all as /admin/.
+	for _, path := range []string{"/admin/", "//admin/", "/a/../admin/", "/a/%2e%2e/admin/", "/%61dmin/", "/./admin//x"} {
+		st.Expect(t, 200, "GET", path, ada...)
+		st.Expect(t, 403, "GET", path, bob...)
+		st.Expect(t, 401, "GET", path)
+	}
+}
+
+func aDeadSession(t *testing.T, st *Stand) {
+	resp, _ := st.Expect(t, 401, "GET", "/", "Cookie", "session=dead.cookie")
+	if got := resp.Header.Values("Set-Cookie"); len(got) != 1 || !strings.HasPrefix(got[0], "session=; Path=/; Expires=Thu, 01 Jan 1970") {
+		t.Errorf("Set-Cookie: %q", got)
+	}
+}
+
+func longCookies(t *testing.T, st *Stand) {
+	st.Expect(t, 200, "GET", "/", append([]string{"Cookie", "a=" + strings.Repeat("x", 16<<10)}, st.bob()...)...)
+}
+
+func headAndOptions(t *testing.T, st *Stand) {
+	bob := st.bob()
+	for _, method := range []string{"HEAD", "OPTIONS"} {
+		st.Expect(t, 200, method, "/", bob...)
+		st.Expect(t, 401, method, "/")
+	}
+}
+
+// The subrequest asks for compression as the client does.
+func compressed(t *testing.T, st *Stand) {
+	resp, body := st.Raw(t, "/gzip", append(st.bob(), "Accept-Encoding", "gzip")...)
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("status %d, Content-Encoding %q", resp.StatusCode, resp.Header.Get("Content-Encoding"))
+	}
+	z, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Seen
+	if err := json.NewDecoder(z).Decode(&s); err != nil || s.Header.Get("X-Authgear-User-Id") != "bob" {
+		t.Errorf("the application's answer: %v, %v", s, err)
+	}
+	if resp, _ := st.Raw(t, "/gzip", "Accept-Encoding", "gzip"); resp.StatusCode != 401 {
+		t.Errorf("without a credential: status %d, want 401", resp.StatusCode)
+	}
+}
+
+func oddPaths(t *testing.T, st *Stand) {
+	ada := st.ada()
+	for _, path := range []string{
+		"//odd", "/odd//a", "/odd/%2e%2e/a", "/odd/%2E./a", "/odd/../a", "/odd/./a", "/odd;a=b/c;d", "/odd%2f%2Fa", "/odd%3Fa", "/odd%25a",
+		"/odd%20a", "/odd+a", "/odd:a@b", "/odd%C3%A4", "/odd/http://other/", "/odd//",
+	} {
+		resp, body := st.Raw(t, path+"?x=%2f&y=//", ada...)
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: status %d, want 200", path, resp.StatusCode)
+			continue
+		}
+		seen, query, _ := strings.Cut(readSeen(t, []byte(body)).URI, "?")
+		if !st.CleansPaths && (seen != path || query != "x=%2f&y=//") {
+			t.Errorf("%s: the application saw %s?%s", path, seen, query)
+		}
+		if logged := st.lastDecision(t).Path; logged != seen {
+			t.Errorf("%s: the application saw %s, the log says %s", path, seen, logged)
+		}
+	}
+}
+
+// A proxy may refuse a Host that cannot be read, but a stranger must not make
+// the service look broken, or hide from its log.
+func strangeHosts(t *testing.T, st *Stand) {
+	for _, host := range []string{"app:xyz", "[::1", "%zz", "app%41", "app?x", "app#x", "a@b"} {
+		resp, _ := Raw(t, strings.TrimPrefix(st.URL, "http://"), "GET /strange HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		switch resp.StatusCode {
+		case 400:
+		case 401:
+			if got, want := st.lastDecision(t), (decision{"decided", "GET", host, "/strange"}); got != want {
+				t.Errorf("%s: the log says %+v, want %+v", host, got, want)
+			}
+		default:
+			t.Errorf("%s: status %d, want 400 or 401", host, resp.StatusCode)
+		}
+	}
+}
+
+func claims(t *testing.T, st *Stand) {
+	bob := st.Authgear.OpaqueToken(st.Authgear.AddUser(authgeartest.User{ID: "bob"}))
+	st.Expect(t, 200, "GET", "/true", append(Bearer(bob),
+		"X-Original-Url", "http://other/false", "X-Original-Uri", "/false", "X-Original-Method", "PUT", "X-Forwarded-Uri", "/false",
+		"X-Forwarded-Method", "PUT", "X-Forwarded-Host", "other", "X-Forwarded-For", "6.6.6.6", "X-Real-Ip", "6.6.6.6", "Forwarded", "for=6.6.6.6;host=other")...)
+	if got, want := st.lastDecision(t), (decision{"decided", "GET", strings.TrimPrefix(st.URL, "http://"), "/true"}); got != want {
+		t.Errorf("the log says %+v, want %+v", got, want)
+	}
+	if ip := st.Authgear.LastResolve().Header.Get("X-Forwarded-For"); ip != "127.0.0.1" {
+		t.Errorf("Authgear is told that the client is %s", ip)
+	}
+}
+
+type decision struct{ Message, Method, Host, Path string }
+
+// lastDecision returns what the service logged last.
+func (st *Stand) lastDecision(t *testing.T) (d decision) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(st.Service.Log()), "\n")
+	last := lines[len(lines)-1]
+	if err := json.Unmarshal([]byte(last), &d); err != nil || d.Message != "decided" {
+		t.Fatalf("the log ends with %s", last)
+	}
+	return d
+}
+
+func ownError(t *testing.T, st *Stand) {
+	st.Expect(t, 500, "GET", "/broken", st.bob()...)
+}
+
+func authgearIsDown(t *testing.T, st *Stand) {
+	st.Authgear.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 500) })
+	defer st.Authgear.Fail("resolver", nil)
+	st.Expect(t, 200, "GET", "/", st.bob()...)
+	bob := st.Authgear.AddUser(authgeartest.User{ID: "bob"})
+	resp, _ := st.Expect(t, 503, "GET", "/", Bearer(st.Authgear.OpaqueToken(bob))...)
+	if resp.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	st.Expect(t, 503, "GET", "/public/", Bearer("unseen")...)
+}

@@ -1,0 +1,61 @@
+package proxytest
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// Seen is what the application was handed.
+type Seen struct {
+	Method, URI string
+	SHA256      string // of the body
+	Header      http.Header
+}
+
+// Upstream runs an application until the test ends and returns its address. It
+// tells what it was handed. /broken is its own error, /gzip is compressed, and
+// a WebSocket brings back what was sent.
+func Upstream(t testing.TB) string {
+	s := httptest.NewServer(http.HandlerFunc(application))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+func application(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/broken":
+		http.Error(w, "the application's own error", http.StatusInternalServerError)
+	case r.Header.Get("Upgrade") == "websocket":
+		bringBack(w)
+	case r.URL.Path == "/gzip" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"):
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		tell(z, r)
+	default:
+		tell(w, r)
+	}
+}
+
+func tell(w io.Writer, r *http.Request) {
+	hash := sha256.New()
+	io.Copy(hash, r.Body)
+	json.NewEncoder(w).Encode(Seen{r.Method, r.RequestURI, hex.EncodeToString(hash.Sum(nil)), r.Header})
+}
+
+func bringBack(w http.ResponseWriter) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	io.Copy(c, rw)
+}
