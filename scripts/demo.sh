@@ -8,13 +8,13 @@ PATH=$PATH:/usr/sbin
 logs=$(mktemp -d)
 children=
 finish() {
-	trap - EXIT INT TERM
+	trap '' EXIT HUP INT TERM
 	for pid in $children; do kill "$pid" 2>/dev/null || true; done
 	wait
 	rm -rf "$logs"
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM # HUP: the terminal was closed, which nginx would take for a reload
 
 # start NAME URL COMMAND...: run it, and wait until the URL answers anything.
 start() {
