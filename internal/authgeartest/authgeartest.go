@@ -84,6 +84,7 @@ type Server struct {
 	resolve int
 	fetches int
 	last    *http.Request
+	hook    hook
 }
 
 // New returns a Server that does not listen; its origin is opts.Origin, or
@@ -201,9 +202,10 @@ func (s *Server) RevokeUser(u *User) {
 // that tokens answer nothing and session cookies "false", and stay dead.
 func (s *Server) Disable(u *User) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.revokeUser(u)
 	u.Disabled = true
+	s.mu.Unlock()
+	s.tell("user.disabled", u)
 }
 
 func (s *Server) revokeUser(u *User) {
