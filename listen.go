@@ -13,6 +13,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/webhook"
 )
 
 // listen serves both listeners until ctx ends, and then lets what is in flight
@@ -27,7 +29,7 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 		main.Close()
 		return fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
 	}
-	server, admServer := newServer(main, proxies), newServer(adm, operator)
+	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, nil)
 	failed := make(chan error, 2)
 	go func() { failed <- server.serve() }()
 	go func() { failed <- admServer.serve() }()
@@ -88,7 +90,11 @@ func dialListener(at address) (net.Conn, error) {
 // settingNames returns the variables that settings are read from.
 func settingNames() (list []string) {
 	for field := range reflect.TypeFor[settings]().Fields() {
-		list = append(list, field.Tag.Get("envconfig"))
+		name := field.Tag.Get("envconfig")
+		list = append(list, name)
+		if field.Type == reflect.TypeFor[secrets]() {
+			list = append(list, name+"_FILE")
+		}
 	}
 	return list
 }

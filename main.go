@@ -19,6 +19,7 @@ import (
 	"authgear-forward-auth/cache"
 	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/internal/webhook"
 	"authgear-forward-auth/nginx"
 	"authgear-forward-auth/resolver"
 )
@@ -77,49 +78,49 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	}
 
 	// Who is asking? The token tells, or Authgear does, or we remember.
-	keys := resolver.NewKeys(set.Endpoint.String(), set.ResolverTimeout, func(err error) { log.Warn().Err(err).Msg("no fresh keys") })
+	keys := resolver.NewKeys(set.Endpoint.String(), set.ResolverTimeout, warn(log, "no fresh keys"))
 	jwt := &resolver.JWT{Issuer: set.Endpoint.String(), Audiences: set.Audiences, ClientIDs: set.ClientIDs, Skew: set.ClockSkew, Keys: keys}
-	authgear := resolver.NewRemote(resolver.RemoteOptions{Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout})
-	chain := map[mode]resolver.Resolver{
-		hybrid:       resolver.First(jwt, authgear),
-		jwtOnly:      jwt,
-		resolverOnly: authgear,
-	}[set.Mode]
-	sessions, err := cache.New(chain, cache.Options{MaxAge: set.MaxStaleness, Wait: 2 * set.ResolverTimeout, Bytes: int64(set.CacheBytes)})
+	authgear := resolver.NewGuard(resolver.NewRemote(resolver.RemoteOptions{
+		Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout,
+	}), warn(log, "no answer from Authgear"))
+	remembered, err := cache.New(set.remember(jwt, authgear))
 	if err != nil {
 		return err
 	}
-	defer sessions.Close()
+	who := sessions{remembered, set.Mode}
 
 	// May they pass? One gate, one dialect per proxy.
 	gate := &forwardauth.Gate{
-		Resolver: &resolver.InTurn{Next: sessions, TogetherWithJWT: set.Mode == resolverOnly},
+		Resolver: who.forRule,
 		Reader:   resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
 		Trusted:  forwardauth.Trusted(set.TrustedProxies),
 		Log:      log,
 		Decided:  forwardauth.Decisions(set.LogDecisions),
 	}
-	proxies := routes{
+	paths := routes{
 		"/nginx": gate.Handler(nginx.Dialect),
 	}
 
+	// Who has left? The application tells, and Authgear's events.
+	paths["/forget"] = gate.Forget(who.forget)
+	if len(set.WebhookSecret) > 0 {
+		paths[hookPath] = webhook.Handler(set.WebhookSecret, who.forgetUser, received(log))
+	}
+
 	// Can it answer? The operator's view.
-	missing := func() []string { return nil }
 	if set.Mode != resolverOnly {
 		go keys.Run(ctx)
-		missing = func() []string {
-			if keys.Fetched().IsZero() {
-				return []string{"no keys yet from " + set.Endpoint.String() + ": is it reachable from here?"}
-			}
-			return nil
-		}
 	}
+	missing := func() []string { return lacks(set, keys) }
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
-	return listen(ctx, log, set, proxies.serve, admin.Handler(missing))
+	return listen(ctx, log, set, paths.serve, admin.Handler(missing, remembered.Troubles))
 }
 
-// routes are the auth paths. :: path → handler
+// hookPath is where Authgear sends its events.
+const hookPath = "/hooks/authgear"
+
+// routes are what the main listener serves. :: path → handler
 type routes map[string]fasthttp.RequestHandler
 
 func (r routes) serve(ctx *fasthttp.RequestCtx) {
@@ -128,6 +129,14 @@ func (r routes) serve(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetStatusCode(fasthttp.StatusNotFound)
+}
+
+// lacks returns what keeps the service from answering, in words.
+func lacks(set settings, keys *resolver.Keys) []string {
+	if set.Mode != resolverOnly && keys.Fetched().IsZero() {
+		return []string{"no keys yet from " + set.Endpoint.String() + ": is it reachable from here?"}
+	}
+	return nil
 }
 
 func newLogger(set settings, stderr io.Writer) zerolog.Logger {
@@ -159,4 +168,18 @@ func names(list []cookieName) (s []string) {
 		s = append(s, string(n))
 	}
 	return s
+}
+
+// warn returns what logs a failure. Many at once are logged as a few.
+func warn(log zerolog.Logger, what string) func(error) {
+	log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Second})
+	return func(err error) { log.Warn().Err(err).Msg(what) }
+}
+
+// received returns what logs the events that came, and those that are none.
+func received(log zerolog.Logger) func(kind, outcome string) {
+	log = log.Sample(&zerolog.BurstSampler{Burst: 20, Period: 10 * time.Second})
+	return func(kind, outcome string) {
+		log.Info().Str("type", kind).Str("outcome", outcome).Msg("event")
+	}
 }

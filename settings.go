@@ -25,7 +25,9 @@ type settings struct {
 	Endpoint           origin        `envconfig:"AUTHGEAR_ENDPOINT"`
 	ResolverURL        httpURL       `envconfig:"AUTHGEAR_RESOLVER_URL"`
 	Mode               mode          `envconfig:"AUTHGEAR_MODE" default:"hybrid"`
+	Confirm            confirm       `envconfig:"AUTHGEAR_CONFIRM" default:"after"`
 	MaxStaleness       time.Duration `envconfig:"AUTHGEAR_MAX_STALENESS" default:"30s"`
+	OutageGrace        time.Duration `envconfig:"AUTHGEAR_OUTAGE_GRACE" default:"0s"`
 	Audiences          []string      `envconfig:"AUTHGEAR_AUDIENCES"`
 	ClientIDs          []string      `envconfig:"AUTHGEAR_CLIENT_IDS"`
 	CookiePrefix       cookieName    `envconfig:"AUTHGEAR_COOKIE_PREFIX"`
@@ -33,6 +35,7 @@ type settings struct {
 	ClockSkew          time.Duration `envconfig:"AUTHGEAR_CLOCK_SKEW" default:"30s"`
 	ResolverTimeout    time.Duration `envconfig:"AUTHGEAR_RESOLVER_TIMEOUT" default:"2s"`
 	CacheBytes         byteSize      `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
+	WebhookSecret      secrets       `envconfig:"AUTHGEAR_WEBHOOK_SECRET"`
 	TrustedProxies     prefixes      `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"`
 	Listen             address       `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
 	AdminListen        address       `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
@@ -55,6 +58,9 @@ func load() (settings, error) {
 	}
 	if s.MaxStaleness < time.Second {
 		problem("AUTHGEAR_MAX_STALENESS", "must be 1s or more, not %s", s.MaxStaleness)
+	}
+	if s.OutageGrace < 0 || s.OutageGrace > 24*time.Hour {
+		problem("AUTHGEAR_OUTAGE_GRACE", "must be between 0s and 24h, not %s", s.OutageGrace)
 	}
 	if s.ClockSkew < 0 || s.ClockSkew > 10*time.Minute {
 		problem("AUTHGEAR_CLOCK_SKEW", "must be between 0s and 10m, not %s", s.ClockSkew)
@@ -80,6 +86,9 @@ func load() (settings, error) {
 // read fills s by envconfig, which stops at the first variable that it cannot
 // read; so that all are reported, it is asked again without that one.
 func (s *settings) read() (problems []error) {
+	if err := readSecretFile("AUTHGEAR_WEBHOOK_SECRET"); err != nil {
+		problems = append(problems, err)
+	}
 	for {
 		err := envconfig.Process("", s)
 		var unread *envconfig.ParseError
@@ -96,6 +105,22 @@ func (s *settings) read() (problems []error) {
 		problems = append(problems, fmt.Errorf("%s: %w", unread.KeyName, cause))
 		os.Unsetenv(unread.KeyName)
 	}
+}
+
+// readSecretFile sets the variable to what is in the file that NAME_FILE names.
+func readSecretFile(name string) error {
+	path := os.Getenv(name + "_FILE")
+	if path == "" {
+		return nil
+	}
+	if os.Getenv(name) != "" {
+		return fmt.Errorf("%s_FILE: %s is set too: unset one of them", name, name)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return os.Setenv(name, strings.TrimSpace(string(text)))
 }
 
 // unknownSettings returns a warning for each AUTHGEAR_* variable that means
@@ -176,10 +201,38 @@ type mode string
 func (m *mode) UnmarshalText(b []byte) error { return oneOf(m, b, hybrid, jwtOnly, resolverOnly) }
 
 const (
-	hybrid       mode = "hybrid"   // JWTs are checked here, all else is asked
+	hybrid       mode = "hybrid"   // JWTs are checked here and confirmed by Authgear, all else is asked
 	jwtOnly      mode = "jwt"      // Authgear's resolver is never asked
 	resolverOnly mode = "resolver" // Authgear is asked about everything
 )
+
+// confirm is when a JWT that is seen for the first time is answered: before or
+// after Authgear confirmed it.
+type confirm string
+
+func (c *confirm) UnmarshalText(b []byte) error { return oneOf(c, b, after, before) }
+
+const (
+	after  confirm = "after"
+	before confirm = "before"
+)
+
+// secrets are never told again, in an error neither.
+type secrets []string
+
+func (s *secrets) UnmarshalText(b []byte) error {
+	*s = nil
+	for text := range strings.SplitSeq(string(b), ",") {
+		if text = strings.TrimSpace(text); len(text) < 16 {
+			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
+		}
+		*s = append(*s, text)
+	}
+	if len(*s) > 2 {
+		return errors.New("takes two secrets at most, the new one and the old one, with a comma between them")
+	}
+	return nil
+}
 
 type logLevel zerolog.Level
 

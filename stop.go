@@ -28,7 +28,9 @@ const (
 	drain  = 10 * time.Second       // how long requests in flight may take
 )
 
-func newServer(l net.Listener, handler fasthttp.RequestHandler) *server {
+// newServer serves handler at l. bodies are the paths where a body is read :: path
+// → the most it may have, in bytes.
+func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[string]int) *server {
 	s := &server{listener: l}
 	s.Server = forwardauth.NewServer(func(ctx *fasthttp.RequestCtx) {
 		s.busy.Add(1)
@@ -37,7 +39,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler) *server {
 		if s.stopping.Load() {
 			ctx.SetConnectionClose()
 		}
-	})
+	}, bodies)
 	return s
 }
 

@@ -160,7 +160,7 @@ func takeOver(t *testing.T, s *proxytest.Service, authgear *authgeartest.Server)
 // The new process serves before the old one has ended.
 func TestWhatAuthgearIsStillAskedAboutIsAnswered(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{1, 50} {
+	for _, n := range []int{1, 30} {
 		t.Run(fmt.Sprintf("%d in flight", n), func(t *testing.T) {
 			onEachNetwork(t, func(t *testing.T, s *proxytest.Service, authgear *authgeartest.Server) {
 				stopInFlight(t, s, authgear, n)

@@ -1,67 +1,84 @@
-// Package cache remembers what a resolver said, for a stated time.
+// Package cache remembers who is behind credentials, and keeps a promise: no
+// session is returned on a confirmation by Authgear that is older than a bound.
 package cache
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
-	"golang.org/x/sync/singleflight"
 
 	"authgear-forward-auth/resolver"
 )
 
-// Cache is a [resolver.Resolver] around another one. It remembers sessions, not
+// Cache is a [resolver.Resolver] around others. It remembers sessions, not
 // decisions, so one entry serves every route.
 //
-// Sessions are kept until they expire or reach the age limit; worthless
-// credentials for two seconds at most, and apart, so that a flood of bad tokens cannot push
-// sessions out; "could not find out" never. Concurrent needs of the same
-// credentials make one call.
+// A session in use is confirmed in the background before it reaches the bound,
+// so that nobody waits; past the bound it is confirmed first. Each need of the
+// same credentials shares one question. Worthless credentials are remembered
+// for two seconds at most, those that nobody ever vouched for apart, so that a
+// flood of them cannot push sessions out. "Could not find out" is never
+// remembered.
 type Cache struct {
-	next      resolver.Resolver
-	maxAge    time.Duration
-	wait      time.Duration
+	o         Options
 	sessions  *ristretto.Cache[uint64, *entry]
-	worthless *ristretto.Cache[uint64, *entry]
-	flights   singleflight.Group
+	strangers *ristretto.Cache[uint64, *entry] // worthless, and always were
+	flights   flights
+	newcomers newcomers
+	marks     marks
+	doubt     doubt
+	away      atomic.Bool // the last question found nothing out
 }
 
-// An entry is one remembered answer: a session, or why there is none. It is
-// never changed.
-type entry struct {
-	// key is compared whole: ristretto finds entries by 64 bits, which is
-	// not enough to tell one user from another.
-	key     resolver.Key
-	until   time.Time
-	session *resolver.Session
-	err     error
-}
-
-// Options bound a Cache.
+// Options say whom a Cache asks, and its bounds.
 type Options struct {
-	MaxAge time.Duration // of an answer
-	Wait   time.Duration // of one caller for an answer
-	Bytes  int64         // of memory, for all that is remembered
+	// Local judges some credentials by itself; it is asked first. Nil: none.
+	Local resolver.Resolver
+
+	// Authgear is asked about the rest, and confirms what Local says. Nil: it
+	// is not asked, and what Local says is good.
+	Authgear resolver.Resolver
+
+	// Strangers asks Authgear about credentials that nobody has vouched for.
+	Strangers resolver.Resolver
+
+	// ConfirmFirst makes a session that Local vouches for wait for Authgear
+	// when it is first seen. Otherwise it is returned at once and confirmed
+	// right behind.
+	ConfirmFirst bool
+
+	MaxStaleness time.Duration // no answer rests on an older confirmation
+	OutageGrace  time.Duration // so much longer while Authgear cannot be reached
+	Skew         time.Duration // leeway for the end of a token
+	Wait         time.Duration // of one caller for an answer
+	Bytes        int64         // of memory, for all that is remembered
 }
 
 const (
 	worthlessFor  = 2 * time.Second
-	worthlessPart = 16  // the part of the memory that worthless credentials may fill: one in so many
-	entryBytes    = 320 // an entry with its session and ristretto's own records, without the texts
-	typicalBytes  = 512
+	worthlessPart = 16  // the part of the memory that strangers may fill: one in so many
+	entryBytes    = 448 // an entry with its session and ristretto's own records, without the texts
+	typicalBytes  = 576
 )
 
-// New returns a Cache that asks next.
-func New(next resolver.Resolver, o Options) (*Cache, error) {
-	c := &Cache{next: next, maxAge: o.MaxAge, wait: o.Wait}
+// New returns a Cache.
+func New(o Options) (*Cache, error) {
+	o.Wait = min(o.Wait, o.MaxStaleness) // so that no answer is older when it comes
+	c := &Cache{o: o, newcomers: newcomers{seed: maphash.MakeSeed()}}
+	c.marks.keep = max(o.MaxStaleness+o.OutageGrace, time.Hour)
+	if o.Authgear == nil {
+		c.marks.keep = 31 * 24 * time.Hour // until the tokens expire
+	}
 	var err error
 	if c.sessions, err = store(o.Bytes - o.Bytes/worthlessPart); err != nil {
 		return nil, err
 	}
-	if c.worthless, err = store(o.Bytes / worthlessPart); err != nil {
+	if c.strangers, err = store(o.Bytes / worthlessPart); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -80,71 +97,127 @@ func store(bytes int64) (*ristretto.Cache[uint64, *entry], error) {
 	return s, nil
 }
 
-// Close ends the cache's goroutines.
+// Close waits for the questions under way and ends the cache's goroutines.
+// Nobody may use it meanwhile.
 func (c *Cache) Close() {
+	c.flights.close()
 	c.sessions.Close()
-	c.worthless.Close()
+	c.strangers.Close()
 }
 
-// Resolve returns the remembered answer, or asks. What it is given may be
-// changed once it returns. A caller whose ctx ends stops waiting; the question
-// goes on for the others.
+// Resolve returns what is remembered, or asks. What it is given may be changed
+// once it returns. A caller whose ctx ends stops waiting; the question goes on
+// for the others.
 func (c *Cache) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
-	key := creds.Key()
-	now := time.Now()
-	if e := find(c.sessions, key, now); e != nil {
-		return e.session, nil
-	}
-	if e := find(c.worthless, key, now); e != nil {
-		return nil, e.err
-	}
-	return c.share(ctx, key, creds.Clone()) // apart, so that a hit allocates nothing
+	return c.resolve(ctx, creds, c.o.MaxStaleness)
 }
 
-// share asks once for all who want to know the same.
-func (c *Cache) share(ctx context.Context, key resolver.Key, creds resolver.Credentials) (*resolver.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.wait)
-	defer cancel()
-	flight := c.flights.DoChan(string(key[:]), func() (any, error) { return c.ask(key, creds) })
-	select {
-	case <-ctx.Done():
-		return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: fmt.Errorf("wait for an answer: %w", ctx.Err())}
-	case r := <-flight:
-		s, _ := r.Val.(*resolver.Session)
-		return s, r.Err
+// Within returns a view of the cache whose sessions were confirmed so lately,
+// or as lately as the cache promises anyway; that is what 0 means.
+func (c *Cache) Within(maxStaleness time.Duration) resolver.Resolver {
+	if maxStaleness <= 0 || maxStaleness >= c.o.MaxStaleness {
+		return c
 	}
+	return within{c, maxStaleness}
 }
 
-func find(store *ristretto.Cache[uint64, *entry], key resolver.Key, now time.Time) *entry {
-	e, ok := store.Get(key.Short())
-	if !ok || e.key != key || !now.Before(e.until) {
-		return nil
-	}
-	return e
+type within struct {
+	*Cache
+	maxStaleness time.Duration
 }
 
-// ask resolves the credentials and remembers the answer. It does not depend on
-// any one caller.
-func (c *Cache) ask(key resolver.Key, creds resolver.Credentials) (*resolver.Session, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.wait)
-	defer cancel()
-	asked := time.Now()
-	s, err := c.next.Resolve(ctx, creds)
-	switch {
-	case err == nil:
-		e := &entry{key: key, session: s, until: asked.Add(c.maxAge)}
-		if !s.Expiry.IsZero() && s.Expiry.Before(e.until) {
-			e.until = s.Expiry
+func (w within) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
+	return w.resolve(ctx, creds, w.maxStaleness)
+}
+
+func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound time.Duration) (*resolver.Session, error) {
+	key, now := creds.Key(), time.Now()
+	e := find(c.sessions, key)
+	var a *answer
+	if e != nil {
+		a = e.answer.Load()
+		if a.worthless(now) {
+			return nil, a.err
 		}
-		c.sessions.SetWithTTL(key.Short(), e, cost(s), max(time.Until(e.until), time.Nanosecond))
-	case errors.Is(err, resolver.ErrInvalid):
-		e := &entry{key: key, err: err, until: asked.Add(min(worthlessFor, c.maxAge))}
-		c.worthless.SetWithTTL(key.Short(), e, entryBytes, worthlessFor)
+		if c.fresh(key, a, now, bound) {
+			if a.due(now, c.o.Wait) {
+				c.begin(key, creds.Clone(), a, nil)
+			}
+			return a.session, nil
+		}
+	} else if stranger := find(c.strangers, key); stranger != nil {
+		if a := stranger.answer.Load(); a.worthless(now) {
+			return nil, a.err
+		}
 	}
-	return s, err
+	return c.await(ctx, key, creds.Clone(), a, bound) // apart, so that a hit allocates nothing
 }
 
-// cost is what an entry takes in memory, in bytes.
-func cost(s *resolver.Session) int64 {
-	return int64(entryBytes + len(s.UserID) + len(s.Roles) + len(s.AMR) + len(s.ClientID) + len(s.Scope))
+// find compares the key whole: ristretto finds entries by 64 bits, which is not
+// enough to tell one user from another.
+func find(store *ristretto.Cache[uint64, *entry], key resolver.Key) *entry {
+	if e, ok := store.Get(key.Short()); ok && e.key == key {
+		return e
+	}
+	return nil
+}
+
+// fresh tells whether the answer may be given to somebody who asks now.
+func (c *Cache) fresh(key resolver.Key, a *answer, now time.Time, bound time.Duration) bool {
+	return a.session != nil && a.age(now) <= bound && !a.expired(now, c.o.Skew) && c.marks.allow(key, a)
+}
+
+// await waits for an answer that was asked for late enough, which a is not.
+func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, bound time.Duration) (*resolver.Session, error) {
+	now := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.o.Wait)
+	defer cancel()
+	var f *flight
+	for range attempts {
+		f = c.begin(key, creds, a, f)
+		if !ended(ctx, f.verified) && f.atOnce.Load() && bound == c.o.MaxStaleness && c.marks.allowSigned(key, f.signed) {
+			return f.signed, nil
+		}
+		if ended(ctx, f.done) {
+			return c.grace(key, errTooLong, bound)
+		}
+		switch a = f.answer; {
+		case a.isWorthless:
+			return nil, a.err
+		case a.session == nil:
+			return c.grace(key, a.err, bound)
+		case c.fresh(key, a, now, bound):
+			return a.session, nil
+		}
+		// It was asked too early for this caller, so it is asked again.
+	}
+	return nil, errTooLong
+}
+
+// attempts are how many questions one caller waits for. The second is asked
+// later than any caller came; only an event makes a third necessary.
+const attempts = 4
+
+// ended waits for the event and tells whether ctx ended first.
+func ended(ctx context.Context, event <-chan struct{}) bool {
+	select {
+	case <-event:
+		return false
+	case <-ctx.Done():
+		return true
+	}
+}
+
+var errTooLong = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("no answer in time")}
+
+// grace lets a session that was confirmed pass for longer while Authgear cannot
+// be reached. One that is known to be bad, or that an event made doubtful, has
+// none; nor has a route with a bound of its own.
+func (c *Cache) grace(key resolver.Key, err error, bound time.Duration) (*resolver.Session, error) {
+	if e := find(c.sessions, key); e != nil && bound == c.o.MaxStaleness && outOf(err) == resolver.ResolverUnavailable {
+		if a := e.answer.Load(); c.fresh(key, a, time.Now(), bound+c.o.OutageGrace) {
+			return a.session, nil
+		}
+	}
+	return nil, err
 }

@@ -258,14 +258,15 @@ func (w *town) chain(t *testing.T, hybrid bool) *resolver.InTurn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var next resolver.Resolver = resolver.NewRemote(resolver.RemoteOptions{
+	remote := resolver.NewRemote(resolver.RemoteOptions{
 		Endpoint: endpoint, URL: endpoint.JoinPath("/_resolver/resolve"), CookiePrefix: w.prefix, Timeout: 10 * time.Second,
 	})
+	o := Options{Authgear: remote, Strangers: remote, MaxStaleness: 30 * time.Second, Wait: 20 * time.Second, Bytes: 1 << 20}
 	if hybrid {
 		keys := resolver.NewKeys(w.server.Origin(), 10*time.Second, func(err error) { t.Error(err) })
-		next = resolver.First(&resolver.JWT{Issuer: w.server.Origin(), Audiences: []string{w.server.Origin()}, Skew: 30 * time.Second, Keys: keys}, next)
+		o.Local = &resolver.JWT{Issuer: w.server.Origin(), Audiences: []string{w.server.Origin()}, Skew: 30 * time.Second, Keys: keys}
 	}
-	c, err := New(next, Options{MaxAge: 30 * time.Second, Wait: 20 * time.Second, Bytes: 1 << 20})
+	c, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,9 +274,9 @@ func (w *town) chain(t *testing.T, hybrid bool) *resolver.InTurn {
 	return &resolver.InTurn{Next: c, TogetherWithJWT: !hybrid}
 }
 
-// answer is what comes out for s.
-func answer(chain *resolver.InTurn, s sample) (v verdict, err error) {
-	session, err := chain.Resolve(context.Background(), s.creds, false)
+// answerOf is what comes out for s.
+func answerOf(chain *resolver.InTurn, s sample) (v verdict, err error) {
+	session, err := chain.Resolve(context.Background(), s.creds)
 	var inv *resolver.InvalidError
 	switch {
 	case errors.As(err, &inv):
@@ -316,7 +317,7 @@ func TestTheCacheNeverAnswersForAnother(t *testing.T) {
 // Authgear itself.
 func resolveAll(t *testing.T, chain *resolver.InTurn, list []sample, hybrid bool) {
 	for _, s := range list {
-		got, err := answer(chain, s)
+		got, err := answerOf(chain, s)
 		want := s.want
 		if hybrid {
 			got.clear, want.clear = "", ""

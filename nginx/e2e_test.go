@@ -13,6 +13,8 @@ import (
 	"authgear-forward-auth/internal/proxytest"
 )
 
+const secret = "0123456789abcdef0123456789abcdef"
+
 // newStand runs nginx with the shipped configuration, and all that stands
 // around it. listen is the service's address; edits are further edits of the
 // configuration.
@@ -25,7 +27,7 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 	}
 	authgear := authgeartest.Start(t, authgeartest.Options{})
 	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
-		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
 	service.Start()
 
 	front := proxytest.FreeAddr(t)
@@ -74,13 +76,32 @@ func TestDenialsHaveOurBodies(t *testing.T) {
 	}
 }
 
+// With an hour to go until the next confirmation, only the event can tell.
+func TestAuthgearsEventArrives(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t))
+	st.Authgear.Webhook(st.URL+"/hooks/authgear", secret)
+	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
+	who := proxytest.Bearer(st.Authgear.OpaqueToken(ada))
+	st.Expect(t, 200, "GET", "/", who...)
+	st.Authgear.Disable(ada)
+	proxytest.Eventually(t, "the user is out", func() bool {
+		resp, _ := st.Do(t, "GET", "/", nil, who...)
+		return resp.StatusCode == 401
+	})
+	for method, status := range map[string]int{"POST": 401, "GET": 403} { // unsigned
+		if resp, _ := st.Do(t, method, "/hooks/authgear", nil); resp.StatusCode != status {
+			t.Errorf("%s: status %d, want %d", method, resp.StatusCode, status)
+		}
+	}
+}
+
 // A new connection for each question would cost three times the work.
 func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 	listen := proxytest.FreeAddr(t)
 	between, count := proxytest.CountConnections(t, listen)
 	st := newStand(t, listen, "server 127.0.0.1:4180;", "server "+between+";", "worker_processes auto;", "worker_processes 1;")
 	bob := st.User(authgeartest.User{ID: "bob"})
-	st.Authgear.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 500) })
+	down := func(w http.ResponseWriter, r *http.Request) { http.Error(w, "down", 500) }
 	for _, tt := range []struct {
 		name, method, path string
 		fields             []string
@@ -90,9 +111,12 @@ func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 		{"a bad token", "GET", "/", proxytest.Bearer("eyJ.bad.token"), 401},
 		{"a body that is not wanted", "POST", "/", nil, 401},
 		{"a missing role", "GET", "/admin/", bob, 403},
-		{"Authgear is away", "GET", "/", proxytest.Bearer("unseen"), 503},
 		{"a user", "GET", "/", bob, 200},
+		{"Authgear is away", "GET", "/", proxytest.Bearer("unseen"), 503},
 	} {
+		if tt.status == 503 {
+			st.Authgear.Fail("resolver", down)
+		}
 		for range 50 {
 			resp, _ := st.Do(t, tt.method, tt.path, bytes.NewReader(make([]byte, 1000)), tt.fields...)
 			if resp.StatusCode != tt.status {

@@ -220,7 +220,7 @@ var sameQuestion = map[string]string{
 func (c *goldenCase) ask(t *testing.T, authgear *script) (*Session, error) {
 	t.Helper()
 	turn := &InTurn{Next: authgear.remote(t, c.Request.Prefix), TogetherWithJWT: true}
-	return turn.Resolve(context.Background(), c.credentials(), false)
+	return turn.Resolve(context.Background(), c.credentials())
 }
 
 // Each request that Authgear is asked about: the question, and what comes of

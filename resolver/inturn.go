@@ -17,12 +17,14 @@ type InTurn struct {
 	// TogetherWithJWT leaves JWTs among the others, for a Next that asks
 	// Authgear about everything.
 	TogetherWithJWT bool
+
+	// Machine lets the session of a machine count.
+	Machine bool
 }
 
-// Resolve returns the session of the first credential that is any good. A
-// machine's session counts only where machine is true. The zero Session is a
-// visitor.
-func (t *InTurn) Resolve(ctx context.Context, c Credentials, machine bool) (*Session, error) {
+// Resolve returns the session of the first credential that is any good. The
+// zero Session is a visitor.
+func (t *InTurn) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if c.None() {
 		return visitor, nil
 	}
@@ -34,7 +36,7 @@ func (t *InTurn) Resolve(ctx context.Context, c Credentials, machine bool) (*Ses
 		n := t.question(list)
 		c.List, list = list[:n], list[n:]
 		s, err := t.Next.Resolve(ctx, c)
-		if err == nil && s.Machine && !machine {
+		if err == nil && s.Machine && !t.Machine {
 			err = errMachine
 		}
 		if errors.Is(err, ErrNotMine) {
@@ -57,6 +59,15 @@ var (
 	errMachine                = invalid(MachineToken, "a machine-to-machine token: does the policy of the route say machine?")
 	errUnknown                = invalid(UnknownToken, "not a JWT, and in this mode nobody else is asked")
 )
+
+// Each calls f with each question that the credentials make.
+func (t *InTurn) Each(c Credentials, f func(Credentials)) {
+	for list := c.List; len(list) > 0; {
+		n := t.question(list)
+		c.List, list = list[:n], list[n:]
+		f(c)
+	}
+}
 
 // question returns how many of the credentials go into one question: each slot
 // at most once, and JWTs alone.

@@ -49,7 +49,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if err := jwt.SigningMethodRS256.Verify(t.signed, t.signature, key); err != nil {
 		return nil, invalid(BadSignature, "")
 	}
-	return t.claims.session(j.Skew), nil
+	return t.claims.session(), nil
 }
 
 // A token is a JWT in compact serialization, taken apart but not verified.
@@ -258,11 +258,12 @@ func isVisible(s string) bool {
 	return true
 }
 
-func (c *claims) session(skew time.Duration) *Session {
+func (c *claims) session() *Session {
 	s := &Session{
 		ClientID: c.ClientID,
 		Scope:    c.Scope,
-		Expiry:   time.Unix(*c.Expiry, 0).Add(skew),
+		IssuedAt: time.Unix(*c.IssuedAt, 0),
+		Expiry:   time.Unix(*c.Expiry, 0),
 	}
 	if c.machine() {
 		s.Machine = true

@@ -124,10 +124,11 @@ func TestAMachineIsToldApart(t *testing.T) {
 	}
 	turn := &resolver.InTurn{Next: j}
 	c := resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: robot}}}
-	if _, err := turn.Resolve(context.Background(), c, false); reasonOf(err) != resolver.MachineToken {
+	if _, err := turn.Resolve(context.Background(), c); reasonOf(err) != resolver.MachineToken {
 		t.Errorf("where no machine may pass: %v, want machine_token", err)
 	}
-	if _, err := turn.Resolve(context.Background(), c, true); err != nil {
+	turn.Machine = true
+	if _, err := turn.Resolve(context.Background(), c); err != nil {
 		t.Errorf("where machines may pass: %v", err)
 	}
 }

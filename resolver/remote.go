@@ -50,13 +50,15 @@ func NewRemote(o RemoteOptions) *Remote {
 			NoDefaultUserAgentHeader: true,
 			DisablePathNormalizing:   true,
 			MaxConns:                 maxConns,
-			MaxIdleConnDuration:      10 * time.Second,
-			MaxConnDuration:          time.Minute, // then the name is looked up again
-			ReadTimeout:              o.Timeout,
-			WriteTimeout:             o.Timeout,
-			MaxResponseBodySize:      maxResolverBody,
-			ReadBufferSize:           maxResolverField,
-			Dial:                     dial(o.Timeout),
+			// One more, for a kept connection that ended just then.
+			MaxIdemponentCallAttempts: 2,
+			MaxIdleConnDuration:       10 * time.Second,
+			MaxConnDuration:           time.Minute, // then the name is looked up again
+			ReadTimeout:               o.Timeout,
+			WriteTimeout:              o.Timeout,
+			MaxResponseBodySize:       maxResolverBody,
+			ReadBufferSize:            maxResolverField,
+			Dial:                      dial(o.Timeout),
 		},
 	}
 	r.cookies[AppSession] = o.CookiePrefix + "app_session"
@@ -144,6 +146,8 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 		return nil, unavailable("the resolver answers 404: is AUTHGEAR_RESOLVER_URL (%s) Authgear's resolver, port 3001 and path /resolve on a server of your own?", r.url)
 	case status >= 300 && status < 400:
 		return nil, unavailable("the resolver answers %d to %q: does AUTHGEAR_RESOLVER_URL (%s) have the right scheme, host and path?", status, resp.Header.Peek("Location"), r.url)
+	case status == 400, status == 413, status == 414, status == 431:
+		return nil, unavailable("the resolver answers %d: %w", status, errTooLong)
 	case status >= 500:
 		return nil, unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)
 	case status != fasthttp.StatusOK:
@@ -163,6 +167,8 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	}
 	return nil, invalid(UnknownToken, "Authgear does not know the credential: it is expired, revoked or not its own")
 }
+
+var errTooLong = errors.New("is a credential too long for what stands before Authgear?")
 
 func unavailable(format string, args ...any) error {
 	return &UnavailableError{ResolverUnavailable, fmt.Errorf(format, args...)}

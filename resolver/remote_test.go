@@ -16,7 +16,10 @@ func TestAnOpaqueTokenMayBeginAsAJWTDoes(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})
 	token := "eyJ" + strings.Repeat("x", 29)
 	s.Grant(authgeartest.Bearer, token, s.AddUser(authgeartest.User{ID: "ada"}))
-	if got, err := resolve(resolver.First(verifier(t, s), remoteOf(s)), token); err != nil || got.UserID != "ada" {
+	if _, err := resolve(verifier(t, s), token); err != resolver.ErrNotMine {
+		t.Errorf("without Authgear: %v, want ErrNotMine", err)
+	}
+	if got, err := resolve(remoteOf(s), token); err != nil || got.UserID != "ada" {
 		t.Errorf("Resolve = %+v, %v, want ada's session", got, err)
 	}
 }
@@ -115,5 +118,43 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 	s.Fail("resolver", nil)
 	if _, err := resolve(r, token); err != nil {
 		t.Errorf("Authgear's own answer: %v", err)
+	}
+}
+
+// A server in front of Authgear may take shorter fields than we do. That says
+// nothing of Authgear.
+func TestLongCredentialsOfAStrangerAreNoOutage(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	good := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
+	s.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header.Get("Authorization")) > 8<<10 {
+			http.Error(w, "Request Header Or Cookie Too Large", 400)
+			return
+		}
+		w.Header()["X-Authgear-Session-Valid"] = []string{"true"}
+		for name, value := range map[string]string{"User-Id": "ada", "User-Anonymous": "false", "User-Verified": "false", "User-Can-Reauthenticate": "false", "Session-Amr": ""} {
+			w.Header()["X-Authgear-"+name] = []string{value}
+		}
+	})
+	g := resolver.NewGuard(remoteOf(s), func(error) {})
+	for range 10 {
+		if _, err := resolve(g.Strangers(), strings.Repeat("x", 10<<10)); reasonOf(err) != resolver.ResolverUnavailable {
+			t.Errorf("a long token: %v", err)
+		}
+	}
+	if _, err := resolve(g, good); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+func TestAQuestionIsPutTwiceAtMost(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	s.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
+		c, _, _ := http.NewResponseController(w).Hijack()
+		c.Close()
+	})
+	resolve(remoteOf(s), "token")
+	if n := s.ResolverCalls(); n > 2 {
+		t.Errorf("one question was put %d times", n)
 	}
 }

@@ -47,9 +47,9 @@ type Session struct {
 	Scope    string // space-separated; known only from a JWT
 	Machine  bool   // a client that acts for itself: its sub is client_id_…
 
-	// Expiry is the end of the token; no answer may rest on the session
-	// after it. Zero is unknown.
-	Expiry time.Time
+	// IssuedAt and Expiry are the times of the token (iat, exp), known only
+	// from a JWT. Zero is unknown.
+	IssuedAt, Expiry time.Time
 
 	// Confirmed is when Authgear last vouched for the session, by the clock
 	// of this process, taken before the question was sent. Zero: never; it
@@ -108,6 +108,7 @@ const (
 	WrongAudience       Reason = "wrong_audience"
 	WrongClient         Reason = "wrong_client"
 	SessionInvalid      Reason = "session_invalid"
+	Revoked             Reason = "revoked"
 	MachineToken        Reason = "machine_token"
 	MissingRole         Reason = "missing_role"
 	MissingScope        Reason = "missing_scope"
@@ -117,6 +118,7 @@ const (
 	BadPolicy           Reason = "bad_policy"
 	ResolverUnavailable Reason = "resolver_unavailable"
 	KeysUnavailable     Reason = "keys_unavailable"
+	Overloaded          Reason = "overloaded"
 )
 
 // An InvalidError says why credentials are worthless. It is [ErrInvalid].
@@ -151,19 +153,3 @@ type UnavailableError struct {
 
 func (e *UnavailableError) Error() string { return string(e.Reason) + ": " + e.Err.Error() }
 func (e *UnavailableError) Unwrap() error { return e.Err }
-
-// First asks each resolver in turn until one feels responsible. If none does,
-// the answer is [ErrNotMine].
-func First(resolvers ...Resolver) Resolver { return first(resolvers) }
-
-type first []Resolver
-
-func (f first) Resolve(ctx context.Context, c Credentials) (*Session, error) {
-	for _, r := range f {
-		s, err := r.Resolve(ctx, c)
-		if !errors.Is(err, ErrNotMine) {
-			return s, err
-		}
-	}
-	return nil, ErrNotMine
-}

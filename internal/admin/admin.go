@@ -8,8 +8,9 @@ import (
 )
 
 // Handler serves /healthz and /readyz. missing returns what keeps the service
-// from answering, in words; nothing if it can.
-func Handler(missing func() []string) fasthttp.RequestHandler {
+// from answering, in words; nothing if it can. Then remarks returns what should
+// be looked at all the same.
+func Handler(missing, remarks func() []string) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		ctx.SetContentType("text/plain; charset=utf-8")
 		switch string(ctx.Path()) {
@@ -21,7 +22,7 @@ func Handler(missing func() []string) fasthttp.RequestHandler {
 				ctx.SetBodyString(strings.Join(lacks, "\n") + "\n")
 				return
 			}
-			ctx.SetBodyString("ready\n")
+			ctx.SetBodyString(strings.Join(append([]string{"ready"}, remarks()...), "\n") + "\n")
 		default:
 			ctx.SetStatusCode(fasthttp.StatusNotFound)
 		}

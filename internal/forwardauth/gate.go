@@ -3,7 +3,9 @@
 package forwardauth
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -34,33 +36,58 @@ type Original struct {
 
 // A Gate stands between a proxy and the application.
 type Gate struct {
-	Resolver *resolver.InTurn
+	// Resolver returns who tells who is asking, for the routes of a rule. If
+	// it returns an error, nobody passes there.
+	Resolver func(policy.Rule) (resolver.Resolver, error)
 	Reader   *resolver.Reader
 	Trusted  Trusted
 	Log      zerolog.Logger
 	Decided  Decisions // which decisions are logged
 
-	rules rules
+	routes routes
 }
 
 // Handler answers the subrequests of one proxy.
 func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 	log := g.Log.With().Str("proxy", d.Name).Logger()
+	ignored := log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	return func(ctx *fasthttp.RequestCtx) {
 		begin := time.Now()
-		rule, err := g.rules.get(ctx.URI().QueryString())
+		if peer := g.Trusted.ignores(ctx); peer != "" {
+			ignored.Warn().Str("peer", peer).Msg("what this peer says of the client is ignored; if it is your proxy, add its address to AUTHGEAR_TRUSTED_PROXIES")
+		}
+		route, err := g.routes.get(ctx.URI().QueryString(), g.Resolver)
 		if err != nil {
 			verdict := policy.Verdict{Reason: resolver.BadPolicy}
-			answer(ctx, d, verdict, rule, nil, err)
+			answer(ctx, d, verdict, policy.Rule{}, nil, err)
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
 			return
 		}
 		var list [4]resolver.Credential
 		creds := g.credentials(ctx, list[:0])
-		session, err := g.Resolver.Resolve(context.Background(), creds, rule.Machine)
-		verdict := rule.Decide(session, err, begin)
-		answer(ctx, d, verdict, rule, session, err)
+		session, err := route.resolver.Resolve(context.Background(), creds)
+		verdict := route.rule.Decide(session, err, begin)
+		answer(ctx, d, verdict, route.rule, session, err)
 		g.log(&log, ctx, d, verdict, creds, session, err, begin)
+	}
+}
+
+// Forget answers an application that has just signed somebody out, and sends
+// that caller's own credentials: forget is called with them. The answer is the
+// same whoever they are of.
+func (g *Gate) Forget(forget func(resolver.Credentials)) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+		if !ctx.IsPost() {
+			ctx.Response.Header.Set(fasthttp.HeaderAllow, fasthttp.MethodPost)
+			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+			return
+		}
+		var list [4]resolver.Credential
+		if creds := g.credentials(ctx, list[:0]); len(creds.List) > 0 {
+			forget(creds)
+		}
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
 	}
 }
 
@@ -78,11 +105,18 @@ func (g *Gate) credentials(ctx *fasthttp.RequestCtx, list []resolver.Credential)
 }
 
 // NewServer returns a server for the main listener. It never reads the body of
-// a subrequest: some proxies announce one that does not come.
-func NewServer(handler fasthttp.RequestHandler) *fasthttp.Server {
+// a subrequest: some proxies announce one that does not come. bodies are the
+// paths where one is read :: path → the most it may have, in bytes.
+func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler:               handler,
-		HeaderReceived:        expectNoBody,
+		Handler: handler,
+		HeaderReceived: func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+			path, _, _ := bytes.Cut(h.RequestURI(), []byte("?"))
+			if most, ok := bodies[string(path)]; ok {
+				return fasthttp.RequestConfig{MaxRequestBodySize: most}
+			}
+			return expectNoBody(h)
+		},
 		ErrorHandler:          unreadable,
 		Logger:                quiet{}, // its messages quote requests
 		SecureErrorLogMessage: true,
@@ -117,6 +151,9 @@ func unreadable(ctx *fasthttp.RequestCtx, err error) {
 	status := fasthttp.StatusBadRequest
 	if _, tooLong := err.(*fasthttp.ErrSmallBuffer); tooLong {
 		status = fasthttp.StatusRequestHeaderFieldsTooLarge
+	}
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		status = fasthttp.StatusRequestEntityTooLarge
 	}
 	ctx.Response.Reset()
 	ctx.SetStatusCode(status)

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
 )
 
@@ -41,17 +42,19 @@ var population = people{
 // serve starts a gate on loopback and returns its address. Its log goes to log.
 func serve(t *testing.T, d Dialect, log io.Writer) string {
 	gate := &Gate{
-		Resolver: &resolver.InTurn{Next: population},
-		Reader:   resolver.NewReader("", nil),
-		Trusted:  Trusted{netip.MustParsePrefix("127.0.0.0/8")},
-		Log:      zerolog.New(log),
-		Decided:  All,
+		Resolver: func(rule policy.Rule) (resolver.Resolver, error) {
+			return &resolver.InTurn{Next: population, Machine: rule.Machine}, nil
+		},
+		Reader:  resolver.NewReader("", nil),
+		Trusted: Trusted{netip.MustParsePrefix("127.0.0.0/8")},
+		Log:     zerolog.New(log),
+		Decided: All,
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := NewServer(gate.Handler(d))
+	server := NewServer(gate.Handler(d), nil)
 	go server.Serve(l)
 	t.Cleanup(func() { server.Shutdown() })
 	return l.Addr().String()
@@ -250,6 +253,23 @@ func TestTheLogTellsWhyAndNoSecret(t *testing.T) {
 	}
 	if strings.Contains(got, "canary") {
 		t.Errorf("the log tells the credential: %s", got)
+	}
+}
+
+func TestAPeerThatIsNotBelievedIsWarnedOf(t *testing.T) {
+	log := make(events, 9)
+	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.New(log), Decided: None,
+		Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
+	addr := listen(t, gate.Handler(plain), nil)
+	send(t, addr, request("", "Authorization: Bearer ada"))
+	for range 2 {
+		send(t, addr, request("", "Authorization: Bearer ada", "X-Forwarded-For: 203.0.113.9"))
+	}
+	if len(log) != 1 {
+		t.Fatalf("%d events, want 1", len(log))
+	}
+	if got := <-log; !strings.Contains(got, `"peer":"127.0.0.1"`) || !strings.Contains(got, "AUTHGEAR_TRUSTED_PROXIES") {
+		t.Errorf("the log says %s", got)
 	}
 }
 

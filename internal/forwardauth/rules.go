@@ -4,36 +4,49 @@ import (
 	"sync"
 
 	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/resolver"
 )
 
-// rules are the policies met so far, by the query that holds them. There are
-// as many as routes; the bound is for whoever reaches the port and makes them up.
-type rules struct {
-	mu    sync.RWMutex
-	known map[string]policy.Rule
+// A route is a policy, and who tells for it who is asking.
+type route struct {
+	rule     policy.Rule
+	resolver resolver.Resolver
 }
 
-const maxRules = 1024
+// routes are those met so far, by the query that holds their policy. There are
+// as many as the operator wrote; the bound is for whoever reaches the port and
+// makes them up.
+type routes struct {
+	mu    sync.RWMutex
+	known map[string]*route
+}
 
-func (r *rules) get(query []byte) (policy.Rule, error) {
+const maxRoutes = 1024
+
+func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resolver, error)) (*route, error) {
 	r.mu.RLock()
-	rule, ok := r.known[string(query)]
+	known := r.known[string(query)]
 	r.mu.RUnlock()
-	if ok {
-		return rule, nil
+	if known != nil {
+		return known, nil
 	}
 	text := string(query)
 	rule, err := policy.Parse(text)
 	if err != nil {
-		return policy.Rule{}, err
+		return nil, err
+	}
+	to, err := resolverFor(rule)
+	if err != nil {
+		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.known == nil {
-		r.known = make(map[string]policy.Rule)
+		r.known = make(map[string]*route)
 	}
-	if len(r.known) < maxRules {
-		r.known[text] = rule
+	made := &route{rule, to}
+	if len(r.known) < maxRoutes {
+		r.known[text] = made
 	}
-	return rule, nil
+	return made, nil
 }

@@ -32,6 +32,16 @@ func (t Trusted) peer(ctx *fasthttp.RequestCtx) (netip.Addr, bool) {
 	return ip, t.has(ip)
 }
 
+// ignores returns the address of a peer that is not trusted but describes a
+// client, as proxies do.
+func (t Trusted) ignores(ctx *fasthttp.RequestCtx) string {
+	ip, trusted := t.peer(ctx)
+	if h := &ctx.Request.Header; trusted || h.Peek(fasthttp.HeaderXForwardedFor) == nil && h.Peek("X-Original-Url") == nil {
+		return ""
+	}
+	return text(ip)
+}
+
 // clientIP returns the address of the client: of those in X-Forwarded-For the
 // last one that is not of a trusted proxy, since each proxy appends whom it
 // saw. It is empty if nobody told.

@@ -20,6 +20,7 @@ type Rule struct {
 	Verified       bool          // verified users alone
 	DenyAnonymous  bool          // no Authgear anonymous users
 	SignedInWithin time.Duration // users who authenticated that recently; 0 is any time
+	MaxStaleness   time.Duration // sessions that Authgear confirmed that recently; 0 is as the service promises anyway
 	Roles          []string      // at least one of them
 	ClientIDs      []string      // tokens of one of them
 	Scopes         []string      // every one of them
@@ -66,6 +67,12 @@ func (r *Rule) set(param string) error {
 			return errors.New("policy parameter signed_in_within takes one duration of 1s or more, such as 10m")
 		}
 		r.SignedInWithin = d
+	case name == "max_staleness":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < 0 || r.MaxStaleness != 0 {
+			return errors.New("policy parameter max_staleness takes one duration, such as 5s, or 0s for a confirmation of each request")
+		}
+		r.MaxStaleness = max(d, time.Nanosecond) // a confirmation is asked for later than the request came
 	default:
 		return fmt.Errorf("policy parameter %q is unknown", name)
 	}

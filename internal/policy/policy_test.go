@@ -73,9 +73,18 @@ func TestASlipInThePolicyIsAnError(t *testing.T) {
 	for _, query := range []string{
 		"rolle=admin", "role", "role=", "role=a,b", "role=a%20b", "role=%zz", "optional=no", "optional&",
 		"signed_in_within=10", "signed_in_within=0s", "signed_in_within=-1m", "signed_in_within=1m&signed_in_within=2m", "ROLE=a", "&",
+		"max_staleness", "max_staleness=5", "max_staleness=-1s", "max_staleness=0s&max_staleness=5s",
 	} {
 		if rule, err := Parse(query); err == nil {
 			t.Errorf("Parse(%q) = %+v, want an error", query, rule)
+		}
+	}
+}
+
+func TestTheLeastStalenessIsNotNone(t *testing.T) {
+	for query, want := range map[string]time.Duration{"": 0, "max_staleness=0s": 1, "max_staleness=5s": 5 * time.Second} {
+		if rule, err := Parse(query); err != nil || rule.MaxStaleness != want {
+			t.Errorf("Parse(%q) = %+v, %v, want %s", query, rule, err, want)
 		}
 	}
 }

@@ -67,9 +67,12 @@ type person struct {
 func (st *Stand) people() []person {
 	const at = "1795186069"
 	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada", Roles: []string{"admin", "editor"}, Verified: true, CanReauthenticate: true})
+	var jti string
 	jwt := st.Authgear.JWT(ada, func(_, c map[string]any) {
 		c["auth_time"], c["scope"], c["amr"] = 1795186069, "openid", []string{"pwd", "mfa"}
+		jti = c["jti"].(string)
 	})
+	st.Authgear.GrantAt(authgeartest.JTI, jti, ada, time.Unix(1795186069, 0))
 	bob := st.Authgear.AddUser(authgeartest.User{ID: "bob"})
 	opaque := st.Authgear.OpaqueToken(bob)
 	st.Authgear.GrantAt(authgeartest.Bearer, opaque, bob, time.Unix(1795186069, 0))

@@ -1,0 +1,291 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/ristretto/v2"
+
+	"authgear-forward-auth/resolver"
+)
+
+// A flight is one question, shared by all who need its answer. It does not
+// depend on any one of them.
+type flight struct {
+	asked time.Time // just before it was put
+
+	// verified is closed when what can be known without Authgear is known: the
+	// session that a JWT describes, and whether it may be returned at once:
+	// that is until Authgear's first word.
+	verified chan struct{}
+	signed   *resolver.Session
+	atOnce   atomic.Bool
+
+	// done is closed when the answer is there, and filed where the entry is, if
+	// it is remembered.
+	done   chan struct{}
+	answer *answer
+	filed  *entry
+}
+
+type flights struct {
+	mu     sync.Mutex
+	byKey  map[resolver.Key]*flight
+	all    sync.WaitGroup
+	closed bool
+}
+
+// close waits until all have landed; none begins any more.
+func (f *flights) close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.all.Wait()
+}
+
+// begin returns the flight for the key, and puts a question if there is none
+// but the one that did not serve. known is the answer that did not serve either:
+// if there is a later one by now, no question is needed.
+func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) *flight {
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	if f := c.flights.byKey[key]; f != nil && f != useless {
+		return f
+	}
+	e := find(c.sessions, key)
+	if e == nil && useless != nil {
+		e = useless.filed // ristretto may not have it yet
+	}
+	if e != nil {
+		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless) {
+			return landed(a)
+		}
+	}
+	f := &flight{asked: time.Now(), verified: make(chan struct{}), done: make(chan struct{})}
+	if c.flights.byKey == nil {
+		c.flights.byKey = make(map[resolver.Key]*flight)
+	}
+	if c.flights.closed {
+		return landed(newAnswer(f.asked, nil, errTooLong))
+	}
+	c.flights.byKey[key] = f
+	c.flights.all.Go(func() { c.fly(f, key, creds, e) })
+	return f
+}
+
+// landed returns a flight whose answer is there.
+func landed(a *answer) *flight { return &flight{answer: a, verified: over, done: over} }
+
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func (c *Cache) flying(key resolver.Key) bool {
+	c.flights.mu.Lock()
+	defer c.flights.mu.Unlock()
+	return c.flights.byKey[key] != nil
+}
+
+func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) {
+	// A little less than anybody waits: its own reason tells more than theirs.
+	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
+	defer cancel()
+	f.answer = c.ask(ctx, f, key, creds, e)
+	if settle := c.file(key, creds, e, f); settle != nil {
+		close(f.done)
+		settle() // until then, whoever needs the answer finds it in the flight
+		c.flights.leave(key, f)
+		return
+	}
+	c.flights.leave(key, f) // first: what is not remembered must be asked about again
+	close(f.done)
+}
+
+func (f *flights) leave(key resolver.Key, one *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byKey[key] == one {
+		delete(f.byKey, key)
+	}
+}
+
+// ask finds out what can be found out about the credentials.
+func (c *Cache) ask(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) *answer {
+	answer, final := c.askLocal(ctx, f, key, creds)
+	f.atOnce.Store(f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load())
+	close(f.verified)
+	if final {
+		return answer
+	}
+	s, err := c.confirm(ctx, f, key, creds, e)
+	return newAnswer(f.asked, s, err)
+}
+
+// askLocal finds out what can be known without Authgear. It is final if Authgear
+// need not, or cannot, be asked.
+func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials) (a *answer, final bool) {
+	if c.o.Local == nil {
+		return nil, false
+	}
+	s, err := c.o.Local.Resolve(ctx, creds)
+	switch {
+	case errors.Is(err, resolver.ErrNotMine) && c.o.Authgear != nil:
+		return nil, false
+	case err != nil:
+		return newAnswer(f.asked, nil, err), true
+	case s.Machine && c.o.Authgear != nil: // Authgear keeps no session of a machine
+		return newAnswer(f.asked, s, nil), true
+	}
+	f.signed = s
+	if c.o.Authgear != nil {
+		return nil, false
+	}
+	if c.marks.ended(key, s) {
+		return newAnswer(f.asked, nil, errEnded), true
+	}
+	return newAnswer(f.asked, s, nil), true
+}
+
+var (
+	errEnded   = &resolver.InvalidError{Reason: resolver.Revoked, Detail: "signed out, or Authgear told that the user may not sign in"}
+	errExpired = &resolver.InvalidError{Reason: resolver.Expired}
+	errGone    = &resolver.InvalidError{Reason: resolver.Revoked, Detail: "Authgear does not know the session any more: it was signed out or revoked"}
+)
+
+// confirm asks Authgear.
+func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (*resolver.Session, error) {
+	signed, known := f.signed, e != nil && e.answer.Load().session != nil
+	ask := c.o.Strangers
+	if known || signed != nil {
+		ask = c.o.Authgear
+	}
+	s, err := ask.Resolve(ctx, creds)
+	f.atOnce.Store(false)
+	if isAbsent(err) && (known || signed != nil && c.marks.allowSigned(key, signed)) {
+		// While its database fails, Authgear may say so of a good session. It is
+		// no sign-out before it is said twice. Contract §1.6.
+		s, err = ask.Resolve(ctx, creds)
+	}
+	switch {
+	case err == nil && signed != nil:
+		c.doubt.confirmed()
+		s = merge(signed, s)
+	case isAbsent(err) && signed != nil && !time.Now().Before(signed.Expiry):
+		err = errExpired // for Authgear, which allows no leeway; contract §3.3
+	case isAbsent(err) && signed != nil && c.doubt.absent():
+		err = errKnowsNoJWT
+	case isAbsent(err) && signed != nil:
+		err = errGone
+	}
+	if reason := outOf(err); reason != resolver.Overloaded {
+		c.away.Store(reason != "")
+	}
+	return s, err
+}
+
+// merge returns what Authgear says now of the session, with what only the token
+// tells. Authgear never tells the amr. Contract §1.4.
+func merge(signed, s *resolver.Session) *resolver.Session {
+	m := *s
+	m.AMR, m.ClientID, m.Scope = signed.AMR, signed.ClientID, signed.Scope
+	m.IssuedAt, m.Expiry = signed.IssuedAt, signed.Expiry
+	return &m
+}
+
+func isAbsent(err error) bool {
+	var inv *resolver.InvalidError
+	return errors.As(err, &inv) && inv.Reason == resolver.UnknownToken
+}
+
+// outOf returns why nothing was found out; nothing if something was.
+func outOf(err error) resolver.Reason {
+	var out *resolver.UnavailableError
+	if errors.As(err, &out) {
+		return out.Reason
+	}
+	return ""
+}
+
+// file remembers the answer of a flight. settle, if it is not nil, waits until
+// ristretto has it.
+func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *flight) (settle func()) {
+	a := f.answer
+	if f.signed != nil && (a.isWorthless || a.session == nil && e == nil) {
+		c.marks.refuse(key, f.asked, f.signed.Expiry.Add(c.o.Skew)) // no more answers on its signature
+	}
+	switch {
+	case a.session != nil && e == nil && f.signed == nil && c.newcomers.tooMany(a.session.UserID, f.asked):
+	case a.session != nil:
+		var before *answer
+		if e != nil {
+			before = e.answer.Load()
+		}
+		wait := period(c.o.MaxStaleness)
+		a.next.Store(int64(wait))
+		if afterPause(before, a, c.o.MaxStaleness) && c.leavesTrace(a, creds) {
+			time.AfterFunc(wait, func() { c.once(key, creds, a) })
+		}
+		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
+		return settle
+	case a.isWorthless && (e != nil || f.signed != nil):
+		f.filed, settle = keep(c.sessions, key, e, a, worthlessFor)
+		return settle
+	case a.isWorthless:
+		_, settle = keep(c.strangers, key, nil, a, worthlessFor)
+		return settle
+	case e != nil && errors.Is(a.err, errKnowsNoJWT):
+		e.answer.Store(&answer{})
+	case e != nil:
+		before := e.answer.Load()
+		before.next.Store(int64(before.age(time.Now()) + retry(c.o.MaxStaleness)))
+	}
+	return nil
+}
+
+// keep gives the answer to the entry, and the entry to the store.
+func keep(store *ristretto.Cache[uint64, *entry], key resolver.Key, e *entry, a *answer, ttl time.Duration) (_ *entry, settle func()) {
+	if e == nil {
+		e = &entry{key: key}
+	}
+	e.answer.Store(a)
+	store.SetWithTTL(key.Short(), e, cost(a.session), ttl)
+	if find(store, key) == e { // it was there before
+		return e, nil
+	}
+	return e, store.Wait
+}
+
+// lifetime is how long a session is worth its memory if nobody uses it. That of
+// a JWT is known until its end, so that it is not taken for one never seen.
+func (c *Cache) lifetime(a *answer) time.Duration {
+	if !a.session.Expiry.IsZero() {
+		return max(time.Until(a.session.Expiry)+c.o.Skew, time.Nanosecond)
+	}
+	return 2*c.o.MaxStaleness + c.o.OutageGrace
+}
+
+// Authgear prolongs the life of an idle session only at the second of two
+// accesses (contract §2, issue 4270 of authgear-server). So a session that was
+// confirmed after a pause is confirmed once more when it is due, even if
+// nobody asks for it until then.
+
+func afterPause(before, now *answer, bound time.Duration) bool {
+	return before == nil || before.session == nil || before.age(now.asked) > 2*bound
+}
+
+// leavesTrace tells whether that concerns the session: Authgear's own cookie is
+// prolonged at once, and a machine has no session.
+func (c *Cache) leavesTrace(a *answer, creds resolver.Credentials) bool {
+	return c.o.Authgear != nil && !a.session.Machine && creds.List[0].Slot != resolver.IDPSession
+}
+
+func (c *Cache) once(key resolver.Key, creds resolver.Credentials, a *answer) {
+	if e := find(c.sessions, key); e != nil && e.answer.Load() == a && a.due(time.Now(), c.o.Wait) {
+		c.begin(key, creds, a, nil)
+	}
+}

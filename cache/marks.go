@@ -1,0 +1,150 @@
+package cache
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+// marks tell from when on somebody must be vouched for anew. What was vouched
+// for before the mark, or is being asked about when it is set, does not count:
+// each use compares two times, so nothing need be found and removed.
+type marks struct {
+	keep  time.Duration // the marks of users
+	count atomic.Uint64 // of marks ever set
+
+	mu    sync.RWMutex
+	users map[string]userMark
+	keys  map[resolver.Key]keyMark
+	sweep time.Time // when old marks are looked for next
+}
+
+type userMark struct {
+	at     time.Time // by our clock
+	issued time.Time // tokens issued until then, by Authgear's clock
+	ended  time.Time // likewise, but what happened then ended the user's sessions
+	until  time.Time
+}
+
+type keyMark struct {
+	at    time.Time
+	ended bool
+	until time.Time
+}
+
+// ForgetUser makes all that was vouched for of the user until now go back to
+// Authgear. at is the time of the event by Authgear's clock, in whole seconds;
+// ends tells whether it ended the user's sessions. Where Authgear is not asked,
+// the tokens issued until then are refused if it did; of others nothing can be
+// found out.
+func (c *Cache) ForgetUser(user string, at time.Time, ends bool) {
+	if ends || c.o.Authgear != nil {
+		c.marks.user(user, at, ends)
+	}
+}
+
+// Forget makes what was vouched for of exactly these credentials until now go
+// back to Authgear; where Authgear is not asked, they are refused from now on.
+// It asks Authgear nothing and returns nothing, so a stranger learns nothing.
+func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
+	key, now := creds.Key(), time.Now()
+	until := now.Add(c.o.MaxStaleness + c.o.OutageGrace + c.o.Wait)
+	known := c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
+	if c.o.Local != nil {
+		if s, err := c.o.Local.Resolve(ctx, creds); err == nil {
+			known, until = true, s.Expiry.Add(c.o.Skew)
+		}
+	}
+	if known { // so that strangers cannot fill the memory
+		c.marks.key(key, keyMark{at: now, ended: true, until: until})
+	}
+}
+
+func (m *marks) user(id string, at time.Time, ends bool) {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.prepare(now)
+	mark := m.users[id]
+	mark.at, mark.until = now, now.Add(m.keep)
+	mark.issued = later(mark.issued, at)
+	if ends {
+		mark.ended = later(mark.ended, at)
+	}
+	m.users[id] = mark
+	m.count.Add(1)
+}
+
+func (m *marks) key(key resolver.Key, mark keyMark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.prepare(mark.at)
+	old := m.keys[key]
+	mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
+	m.keys[key] = mark
+	m.count.Add(1)
+}
+
+// refuse marks a token that Authgear did not vouch for when it was asked.
+func (m *marks) refuse(key resolver.Key, asked, until time.Time) {
+	m.key(key, keyMark{at: asked, until: until})
+}
+
+// prepare makes the maps, and now and then drops what is too old to matter.
+func (m *marks) prepare(now time.Time) {
+	if m.users == nil {
+		m.users, m.keys = make(map[string]userMark), make(map[resolver.Key]keyMark)
+	}
+	if now.Before(m.sweep) {
+		return
+	}
+	m.sweep = now.Add(time.Minute)
+	maps.DeleteFunc(m.users, func(_ string, u userMark) bool { return now.After(u.until) })
+	maps.DeleteFunc(m.keys, func(_ resolver.Key, k keyMark) bool { return now.After(k.until) })
+}
+
+// allow tells whether no mark is later than the answer. A tie counts against it.
+func (m *marks) allow(key resolver.Key, a *answer) bool {
+	count := m.count.Load()
+	if a.checked.Load() == count {
+		return true
+	}
+	m.mu.RLock()
+	user, ofUser := m.users[a.session.UserID]
+	mark, ofKey := m.keys[key]
+	m.mu.RUnlock()
+	if ofUser && !a.asked.After(user.at) || ofKey && !a.asked.After(mark.at) {
+		return false
+	}
+	a.checked.Store(count)
+	return true
+}
+
+// allowSigned tells whether a token may be believed before Authgear confirms it.
+func (m *marks) allowSigned(key resolver.Key, s *resolver.Session) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	_, ofKey := m.keys[key]
+	user, ofUser := m.users[s.UserID]
+	return !ofKey && !(ofUser && !s.IssuedAt.After(user.issued))
+}
+
+// ended tells whether the session was ended, as far as that can be known without
+// Authgear.
+func (m *marks) ended(key resolver.Key, s *resolver.Session) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	user, ofUser := m.users[s.UserID]
+	return m.keys[key].ended || ofUser && !s.Machine && !s.IssuedAt.After(user.ended)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,156 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// busy is an Authgear that takes a while, and may be down.
+type busy struct {
+	latency             time.Duration
+	down                atomic.Bool
+	calls, atOnce, most atomic.Int32
+}
+
+func (b *busy) Resolve(ctx context.Context, _ Credentials) (*Session, error) {
+	b.calls.Add(1)
+	n := b.atOnce.Add(1)
+	defer b.atOnce.Add(-1)
+	for most := b.most.Load(); n > most && !b.most.CompareAndSwap(most, n); most = b.most.Load() {
+	}
+	select {
+	case <-time.After(b.latency):
+	case <-ctx.Done():
+		return nil, unavailable("too slow")
+	}
+	if b.down.Load() {
+		return nil, unavailable("down")
+	}
+	return &Session{UserID: "ada"}, nil
+}
+
+func guarded(t *testing.T, story func(*busy, *Guard)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &busy{latency: 100 * time.Millisecond}
+		story(b, NewGuard(b, func(error) {}))
+	})
+}
+
+func reasonOf(err error) Reason {
+	var out *UnavailableError
+	if errors.As(err, &out) {
+		return out.Reason
+	}
+	return ""
+}
+
+func TestStrangersCannotKeepOthersFromBeingConfirmed(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		var all sync.WaitGroup
+		var overloaded atomic.Int32
+		for range 50_000 { // a flood of made-up tokens, all at once
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				if _, err := g.Strangers().Resolve(ctx, Credentials{}); reasonOf(err) == Overloaded {
+					overloaded.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := b.most.Load(); n != MaxStrangers {
+			t.Errorf("%d questions at a time for strangers, want %d", n, MaxStrangers)
+		}
+		began := time.Now()
+		if _, err := g.Resolve(context.Background(), Credentials{}); err != nil || time.Since(began) != b.latency {
+			t.Errorf("a confirmation beside the flood: %v after %s, want an answer after %s", err, time.Since(began), b.latency)
+		}
+		all.Wait()
+		if asked := b.calls.Load() - 1; asked+overloaded.Load() != 50_000 || asked > MaxStrangers*11 {
+			t.Errorf("%d asked about, %d told to come back, of 50000", asked, overloaded.Load())
+		}
+	})
+}
+
+func TestQuestionsAreBounded(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		var all sync.WaitGroup
+		for range 10 * MaxQuestions {
+			all.Go(func() {
+				if _, err := g.Resolve(context.Background(), Credentials{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := b.most.Load(); n != MaxQuestions {
+			t.Errorf("%d questions at a time, want %d", n, MaxQuestions)
+		}
+	})
+}
+
+func TestADeadAuthgearIsAskedNowAndThen(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		b.down.Store(true)
+		ask := func() error {
+			_, err := g.Resolve(context.Background(), Credentials{})
+			return err
+		}
+		for range failuresToOpen {
+			if reasonOf(ask()) != ResolverUnavailable {
+				t.Error("it answers")
+			}
+		}
+		before := b.calls.Load()
+		for range 1000 { // 10 s
+			began := time.Now()
+			if err := ask(); reasonOf(err) != ResolverUnavailable {
+				t.Errorf("while it is down: %v", err)
+			}
+			time.Sleep(10*time.Millisecond - min(time.Since(began), 10*time.Millisecond))
+		}
+		if n := b.calls.Load() - before; n < 10 || n > 20 {
+			t.Errorf("%d questions in 10 s, want about one in %s", n, probeEvery)
+		}
+		b.down.Store(false)
+		time.Sleep(probeEvery)
+		for range 10 {
+			if err := ask(); err != nil {
+				t.Errorf("when it is back: %v", err)
+			}
+		}
+	})
+}
+
+// Who waited long for a turn still has time for the question.
+func TestAFloodDoesNotLookLikeAnOutage(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		b.latency = 150 * time.Millisecond
+		ask := func(r Resolver) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+			defer cancel()
+			_, err := r.Resolve(ctx, Credentials{})
+			return err
+		}
+		var all sync.WaitGroup
+		for range 1000 { // 10 s of 5,000 made-up tokens a second
+			for range 50 {
+				all.Go(func() {
+					if err := ask(g.Strangers()); err != nil && reasonOf(err) != Overloaded {
+						t.Errorf("a stranger: %v", err)
+					}
+				})
+			}
+			time.Sleep(10 * time.Millisecond)
+			if err := ask(g); err != nil {
+				t.Errorf("a confirmation: %v", err)
+			}
+		}
+		all.Wait()
+	})
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"authgear-forward-auth/cache"
+	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/internal/webhook"
+	"authgear-forward-auth/resolver"
+)
+
+// sessions are those that are remembered, as routes ask for them and as they
+// end.
+type sessions struct {
+	*cache.Cache
+	mode mode
+}
+
+// remember returns what the settings mean for what is remembered and who is asked.
+func (s *settings) remember(jwt resolver.Resolver, authgear *resolver.Guard) cache.Options {
+	o := cache.Options{
+		ConfirmFirst: s.Confirm == before,
+		MaxStaleness: s.MaxStaleness,
+		OutageGrace:  s.OutageGrace,
+		Skew:         s.ClockSkew,
+		Wait:         2 * s.ResolverTimeout,
+		Bytes:        int64(s.CacheBytes),
+	}
+	if s.Mode != resolverOnly {
+		o.Local = jwt
+	}
+	if s.Mode != jwtOnly {
+		o.Authgear, o.Strangers = authgear, authgear.Strangers()
+	}
+	return o
+}
+
+// forRule returns who tells who is asking on the routes of a rule.
+func (s sessions) forRule(rule policy.Rule) (resolver.Resolver, error) {
+	switch {
+	case rule.MaxStaleness > 0 && s.mode == jwtOnly:
+		return nil, errors.New("policy parameter max_staleness: with AUTHGEAR_MODE=jwt Authgear confirms nothing; use hybrid")
+	case rule.MaxStaleness > 0 && rule.Machine:
+		return nil, errors.New("policy parameters max_staleness and machine: Authgear confirms no machine's token; take one of them")
+	}
+	turn := s.inTurn(s.Within(rule.MaxStaleness))
+	turn.Machine = rule.Machine
+	return turn, nil
+}
+
+func (s sessions) inTurn(next resolver.Resolver) *resolver.InTurn {
+	return &resolver.InTurn{Next: next, TogetherWithJWT: s.mode == resolverOnly}
+}
+
+// forget makes each of the credentials go back to Authgear.
+func (s sessions) forget(c resolver.Credentials) {
+	s.inTurn(nil).Each(c, func(one resolver.Credentials) { s.Forget(context.Background(), one) })
+}
+
+func (s sessions) forgetUser(e webhook.Event) { s.ForgetUser(e.User, e.At, e.Ends) }
