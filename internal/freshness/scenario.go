@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Size says how much is measured.
+type size struct {
+	bound       time.Duration // AUTHGEAR_MAX_STALENESS
+	stall       time.Duration // of the resolver
+	revocations int           // in each scenario
+	atOnce      int           // so many subjects at a time
+	bystanders  int           // who are never revoked
+}
+
+// timeout is for one question to Authgear: 2 s, the default, unless the bound is
+// smaller.
+func (z size) timeout() time.Duration { return min(2*time.Second, z.bound) }
+
+// period is the shortest time between two confirmations of one session, as
+// cache/entry.go has it.
+func (z size) period() time.Duration { return z.bound * 6 / 10 }
+
+func (z size) env() []string {
+	return []string{"AUTHGEAR_MAX_STALENESS=" + z.bound.String(), "AUTHGEAR_RESOLVER_TIMEOUT=" + z.timeout().String()}
+}
+
+// A scenario is a way in which sessions end.
+type scenario struct {
+	name string
+	env  []string // settings besides the size's
+
+	// revoke ends a session and does what follows from it. It returns when
+	// Authgear had ended it.
+	revoke func(*stand, *session) (time.Time, error)
+
+	// during happens while sessions end, if anything does. It returns when
+	// the process was dead, if it was killed.
+	during func(context.Context, *stand) (dead time.Time, err error)
+
+	stalls      bool // during takes as much longer
+	tells       bool // revoke tells the service, so no later request may pass
+	isWebhook   bool // the last 200 is to come soon
+	onSignature bool // the process dies, and the next one believes a JWT for one round trip
+}
+
+var scenarios = []scenario{
+	{name: "polling only", revoke: signOut},
+	{name: "webhook", revoke: disable, tells: true, isWebhook: true},
+	{name: "`/forget`", revoke: signOutAndForget, tells: true},
+	{name: "polling, resolver slow and then stalled", revoke: signOut, during: stall, stalls: true},
+	{name: "polling, SIGKILL and restart, `AUTHGEAR_CONFIRM=before`", revoke: signOut, during: crash, env: []string{"AUTHGEAR_CONFIRM=before"}},
+	{name: "polling, SIGKILL and restart, `AUTHGEAR_CONFIRM=after`", revoke: signOut, during: crash, onSignature: true},
+}
+
+// signOut is no event of Authgear's.
+func signOut(st *stand, s *session) (time.Time, error) {
+	st.authgear.Revoke(s.credential)
+	return time.Now(), nil
+}
+
+// disable is an event.
+func disable(st *stand, s *session) (done time.Time, err error) {
+	delivered := st.authgear.expect(s.user.ID)
+	st.authgear.Disable(s.user)
+	done = time.Now()
+	select {
+	case <-delivered:
+		return done, nil
+	case <-time.After(mostPatience):
+		return done, errors.New("the service took no event")
+	}
+}
+
+func signOutAndForget(st *stand, s *session) (time.Time, error) {
+	done, _ := signOut(st, s)
+	return done, st.service.forget(s)
+}
+
+// stall lets answers arrive long after they were worked out, and then none.
+func stall(ctx context.Context, st *stand) (dead time.Time, err error) {
+	st.authgear.slow(st.bound * 3 / 10)
+	sleep(ctx, st.window()-st.stall)
+	st.authgear.slow(st.stall)
+	sleep(ctx, st.stall)
+	st.authgear.slow(usual)
+	return dead, nil
+}
+
+// crash ends the process at a random moment and starts another one. By then, some
+// sessions were revoked a moment ago.
+func crash(ctx context.Context, st *stand) (dead time.Time, err error) {
+	sleep(ctx, st.window()/4+rand.N(st.window()/2))
+	st.service.kill()
+	dead = time.Now()
+	return dead, st.service.start()
+}
+
+// A stand is what a scenario is played with.
+type stand struct {
+	size
+	authgear *authority
+	service  *service
+}
+
+func newStand(z size, binary string, env []string) (*stand, error) {
+	authgear, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	service, err := newService(binary, authgear.Origin(), append(z.env(), env...))
+	if err == nil {
+		err = service.start()
+	}
+	if err != nil {
+		authgear.close()
+		return nil, err
+	}
+	authgear.service = "http://" + service.addr
+	authgear.Webhook(authgear.Origin()+eventPath, webhookSecret)
+	return &stand{z, authgear, service}, nil
+}
+
+func (st *stand) close() {
+	st.service.kill()
+	st.authgear.close()
+}
+
+// window is how long revocations go on in a round: two cycles, and the stall.
+func (st *stand) window() time.Duration { return 2*st.bound + st.stall }
+
+// play plays a scenario in as many rounds as it takes.
+func (sc *scenario) play(ctx context.Context, z size, binary string) (*result, error) {
+	if !sc.stalls {
+		z.stall = 0
+	}
+	st, err := newStand(z, binary, sc.env)
+	if err != nil {
+		return nil, err
+	}
+	defer st.close()
+	r := &result{scenario: sc, size: z}
+	others := st.bystanders(ctx)
+	for left := z.revocations; left > 0 && ctx.Err() == nil && err == nil; left -= z.atOnce {
+		err = sc.round(ctx, st, min(left, z.atOnce), r)
+	}
+	others.end(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", sc.name, err, st.service.out)
+	}
+	return r, ctx.Err()
+}
+
+// round revokes n sessions at random moments. They begin at random moments of one
+// cycle too, so the revocations are spread over it.
+func (sc *scenario) round(ctx context.Context, st *stand, n int, r *result) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var all sync.WaitGroup
+	begin := time.Now()
+	revocations := begin.Add(st.bound + st.bound/5)
+	var subjects []*subject
+	for _, who := range st.authgear.signIn(n) {
+		s := &subject{session: who, from: begin.Add(rand.N(st.bound)), end: revocations.Add(rand.N(st.window()))}
+		subjects = append(subjects, s)
+		for range 2 {
+			all.Go(func() { s.poll(ctx, st.service, st.bound) })
+		}
+		all.Go(func() {
+			if err := s.revoke(ctx, st, sc.revoke); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	var dead time.Time
+	if sc.during != nil {
+		sleep(ctx, time.Until(revocations))
+		var err error
+		if dead, err = sc.during(ctx, st); err != nil {
+			cancel(err)
+		}
+	}
+	all.Wait()
+	for _, s := range subjects {
+		r.add(s.outcome(dead))
+	}
+	return context.Cause(ctx)
+}
+
+// bystanders are signed in all the time, and must stay so.
+type bystanders struct {
+	*stand
+	sessions []*session
+	stop     context.CancelFunc
+	all      sync.WaitGroup
+
+	answers, wrong, unavailable, nothing atomic.Int64
+
+	since  time.Time // when their questions were counted first
+	before []int
+}
+
+// bystanders begin in the course of one cycle; then they are counted.
+func (st *stand) bystanders(ctx context.Context) *bystanders {
+	b := &bystanders{stand: st, sessions: st.authgear.signIn(st.size.bystanders)}
+	ctx, b.stop = context.WithCancel(ctx)
+	for _, who := range b.sessions {
+		from := rand.N(st.bound)
+		b.all.Go(func() {
+			for sleep(ctx, from); ctx.Err() == nil; sleep(ctx, pauseBefore+rand.N(2*pauseBefore)) {
+				b.note(st.service.ask(who))
+			}
+		})
+	}
+	sleep(ctx, st.bound+st.bound/5)
+	b.since, b.before = time.Now(), st.authgear.asked(b.sessions)
+	return b
+}
+
+func (b *bystanders) note(a answer) {
+	b.answers.Add(1)
+	switch {
+	case a.status == http.StatusServiceUnavailable:
+		b.unavailable.Add(1)
+	case a.status == 0:
+		b.nothing.Add(1)
+	case a.status != http.StatusOK || a.wrong:
+		b.wrong.Add(1)
+	}
+}
+
+// end ends their requests and adds what was seen to the result.
+func (b *bystanders) end(r *result) {
+	periods := float64(time.Since(b.since)) / float64(b.period())
+	after := b.authgear.asked(b.sessions)
+	b.stop()
+	b.all.Wait()
+	var sum int
+	for i := range after {
+		after[i] -= b.before[i]
+		sum += after[i]
+	}
+	r.questions = float64(sum) / float64(len(after)) / periods
+	r.tooMany = slices.Max(after) > int(periods)+1
+	r.wrong += int(b.wrong.Load())
+	r.unavailable += int(b.unavailable.Load())
+	r.nothing += int(b.nothing.Load())
+}
