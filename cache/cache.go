@@ -174,8 +174,9 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 	defer cancel()
 	var f *flight
 	for range attempts {
-		f = c.begin(key, creds, a, f)
-		if !ended(ctx, f.verified) && f.atOnce.Load() && bound == c.o.MaxStaleness && c.marks.allowSigned(key, f.signed) {
+		var early bool
+		f, early = c.begin(key, creds, a, f)
+		if !ended(ctx, f.verified) && bound == c.o.MaxStaleness && c.atOnce(key, f, early) {
 			return f.signed, nil
 		}
 		if ended(ctx, f.done) {
@@ -197,6 +198,12 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 // attempts are how many questions one caller waits for. The second is asked
 // later than any caller came; only an event makes a third necessary.
 const attempts = 4
+
+// atOnce tells whether somebody may have the session of a JWT before Authgear
+// confirms it.
+func (c *Cache) atOnce(key resolver.Key, f *flight, early bool) bool {
+	return f.atOnce && (early || !f.answered.Load() && c.marks.allowSigned(key, f.signed))
+}
 
 // ended waits for the event and tells whether ctx ended first.
 func ended(ctx context.Context, event <-chan struct{}) bool {

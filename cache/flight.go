@@ -18,11 +18,12 @@ type flight struct {
 	asked time.Time // just before it was put
 
 	// verified is closed when what can be known without Authgear is known: the
-	// session that a JWT describes, and whether it may be returned at once:
-	// that is until Authgear's first word.
+	// session that a JWT describes, and whether it may be returned at once, to
+	// those who came before that and those who come before Authgear's first word.
 	verified chan struct{}
 	signed   *resolver.Session
-	atOnce   atomic.Bool
+	atOnce   bool
+	answered atomic.Bool // Authgear's first word is there
 
 	// done is closed when the answer is there, and filed where the entry is, if
 	// it is remembered.
@@ -48,12 +49,18 @@ func (f *flights) close() {
 
 // begin returns the flight for the key, and puts a question if there is none
 // but the one that did not serve. known is the answer that did not serve either:
-// if there is a later one by now, no question is needed.
-func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) *flight {
+// if there is a later one by now, no question is needed. early tells whether it is
+// not verified yet.
+func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
-		return f
+		select {
+		case <-f.verified:
+			return f, false
+		default:
+			return f, true
+		}
 	}
 	e := find(c.sessions, key)
 	if e == nil && useless != nil {
@@ -61,7 +68,7 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 	}
 	if e != nil {
 		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless) {
-			return landed(a)
+			return landed(a), false
 		}
 	}
 	f := &flight{asked: time.Now(), verified: make(chan struct{}), done: make(chan struct{})}
@@ -69,11 +76,11 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 		c.flights.byKey = make(map[resolver.Key]*flight)
 	}
 	if c.flights.closed {
-		return landed(newAnswer(f.asked, nil, errTooLong))
+		return landed(newAnswer(f.asked, nil, errTooLong)), false
 	}
 	c.flights.byKey[key] = f
 	c.flights.all.Go(func() { c.fly(f, key, creds, e) })
-	return f
+	return f, true
 }
 
 // landed returns a flight whose answer is there.
@@ -117,7 +124,7 @@ func (f *flights) leave(key resolver.Key, one *flight) {
 // ask finds out what can be found out about the credentials.
 func (c *Cache) ask(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) *answer {
 	answer, final := c.askLocal(ctx, f, key, creds)
-	f.atOnce.Store(f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load())
+	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && c.marks.allowSigned(key, f.signed)
 	close(f.verified)
 	if final {
 		return answer
@@ -165,7 +172,7 @@ func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds 
 		ask = c.o.Authgear
 	}
 	s, err := ask.Resolve(ctx, creds)
-	f.atOnce.Store(false)
+	f.answered.Store(true)
 	if isAbsent(err) && (known || signed != nil && c.marks.allowSigned(key, signed)) {
 		// While its database fails, Authgear may say so of a good session. It is
 		// no sign-out before it is said twice. Contract §1.6.
