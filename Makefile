@@ -13,8 +13,10 @@ build:
 demo: nginx build
 	@scripts/demo.sh
 
+# count: a remembered result knows nothing of the service, which is a process of
+# its own. p: the tests of outages and freshness want the machine for themselves.
 test: nginx lint
-	go test -race -count=1 ./... # 1: a remembered result knows nothing of the service, which is a process of its own
+	go test -race -count=1 -p=1 ./...
 
 # freshness measures how long after a revocation the last request passes. It takes
 # some 11 minutes; `make test` runs a short form.
