@@ -1,0 +1,106 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+// ask finds out what can be found out about the credentials.
+func (c *Cache) ask(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) *answer {
+	answer, final := c.askLocal(ctx, f, key, creds)
+	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && c.marks.allowSigned(key, f.signed)
+	close(f.verified)
+	if final {
+		return answer
+	}
+	s, err := c.confirm(ctx, f, key, creds, e)
+	return newAnswer(f.asked, s, err)
+}
+
+// askLocal finds out what can be known without Authgear. It is final if Authgear
+// need not, or cannot, be asked.
+func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials) (a *answer, final bool) {
+	if c.o.Local == nil {
+		return nil, false
+	}
+	s, err := c.o.Local.Resolve(ctx, creds)
+	switch {
+	case errors.Is(err, resolver.ErrNotMine) && c.o.Authgear != nil:
+		return nil, false
+	case err != nil:
+		return newAnswer(f.asked, nil, err), true
+	case s.Machine && c.o.Authgear != nil: // Authgear keeps no session of a machine
+		return newAnswer(f.asked, s, nil), true
+	}
+	f.signed = s
+	if c.o.Authgear != nil {
+		return nil, false
+	}
+	if c.marks.ended(key, s) {
+		return newAnswer(f.asked, nil, errEnded), true
+	}
+	return newAnswer(f.asked, s, nil), true
+}
+
+var (
+	errEnded   = &resolver.InvalidError{Reason: resolver.Revoked, Detail: "signed out, or Authgear told that the user may not sign in"}
+	errExpired = &resolver.InvalidError{Reason: resolver.Expired}
+	errGone    = &resolver.InvalidError{Reason: resolver.Revoked, Detail: "Authgear does not know the session any more: it was signed out or revoked"}
+)
+
+// confirm asks Authgear.
+func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (*resolver.Session, error) {
+	signed, known := f.signed, e != nil && e.answer.Load().session != nil
+	ask := c.o.Strangers
+	if known || signed != nil {
+		ask = c.o.Authgear
+	}
+	s, err := ask.Resolve(ctx, creds)
+	f.answered.Store(true)
+	if isAbsent(err) && (known || signed != nil && c.marks.allowSigned(key, signed)) {
+		// While its database fails, Authgear may say so of a good session. It is
+		// no sign-out before it is said twice. Contract §1.6.
+		s, err = ask.Resolve(ctx, creds)
+	}
+	switch {
+	case err == nil && signed != nil:
+		c.doubt.confirmed()
+		s = merge(signed, s)
+	case isAbsent(err) && signed != nil && !time.Now().Before(signed.Expiry):
+		err = errExpired // for Authgear, which allows no leeway; contract §3.3
+	case isAbsent(err) && signed != nil && c.doubt.absent():
+		err = errKnowsNoJWT
+	case isAbsent(err) && signed != nil:
+		err = errGone
+	}
+	if reason := outOf(err); reason != resolver.Overloaded {
+		c.away.Store(reason != "")
+	}
+	return s, err
+}
+
+// merge returns what Authgear says now of the session, with what only the token
+// tells. Authgear never tells the amr. Contract §1.4.
+func merge(signed, s *resolver.Session) *resolver.Session {
+	m := *s
+	m.AMR, m.ClientID, m.Scope = signed.AMR, signed.ClientID, signed.Scope
+	m.IssuedAt, m.Expiry = signed.IssuedAt, signed.Expiry
+	return &m
+}
+
+func isAbsent(err error) bool {
+	var inv *resolver.InvalidError
+	return errors.As(err, &inv) && inv.Reason == resolver.UnknownToken
+}
+
+// outOf returns why nothing was found out; nothing if something was.
+func outOf(err error) resolver.Reason {
+	var out *resolver.UnavailableError
+	if errors.As(err, &out) {
+		return out.Reason
+	}
+	return ""
+}
