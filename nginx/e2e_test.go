@@ -76,6 +76,17 @@ func TestDenialsHaveOurBodies(t *testing.T) {
 	}
 }
 
+// A tunnel of HTTP/2 would lead past the service.
+func TestOnlyAWebSocketIsATunnel(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t))
+	for _, upgrade := range []string{"h2c", "websocket, h2c", "h2c, websocket", "websocketx", "TLS/1.0"} {
+		_, s := st.Expect(t, 200, "GET", "/", append([]string{"Connection", "Upgrade, HTTP2-Settings", "Upgrade", upgrade, "Http2-Settings", "AAMAAABkAAQAAP__"}, st.User(authgeartest.User{ID: "bob"})...)...)
+		if got := s.Header.Get("Upgrade") + s.Header.Get("Connection"); got != "" {
+			t.Errorf("%s: the application is asked for %q", upgrade, got)
+		}
+	}
+}
+
 // With an hour to go until the next confirmation, only the event can tell.
 func TestAuthgearsEventArrives(t *testing.T) {
 	st := newStand(t, proxytest.FreeAddr(t))
