@@ -111,6 +111,26 @@ func TestWhatIsNotUsedLeaves(t *testing.T) {
 	})
 }
 
+// However quick Authgear is to fail, the first request is answered alike.
+func TestAQuickFailureTurnsNobodyAwayWhoCameBefore(t *testing.T) {
+	for range 300 {
+		inWorld(t, hybrid, func(w *world) {
+			w.set(func() { w.down, w.latency = true, 0 })
+			w.expect("ada", "signed")
+			w.expect("ada", "out")
+		})
+	}
+}
+
+func TestAFailureTakesNoForgettingBack(t *testing.T) {
+	inWorld(t, hybrid, func(w *world) {
+		w.set(func() { w.down = true })
+		w.expect("ada", "signed")
+		w.Forget(context.Background(), token("ada")) // while the question is under way
+		w.expect("ada", "out")
+	})
+}
+
 // jam is an Authgear whose queue never moves.
 type jam struct{}
 

@@ -112,8 +112,10 @@ var faults = []fault{
 		f.serve(well)
 	}},
 	{"no answer", nil, answers(hang)},
-	{"slow, but within the timeout", nil, func(f *front, well http.Handler) { f.serve(after(slow, well)) }},
+	{slowly, nil, func(f *front, well http.Handler) { f.serve(after(slow, well)) }},
 }
+
+const slowly = "slow, but within the timeout"
 
 func answers(h http.HandlerFunc) func(*front, http.Handler) {
 	return func(f *front, _ http.Handler) { f.serve(h) }

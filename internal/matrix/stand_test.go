@@ -93,11 +93,25 @@ func (st *stand) late() string {
 		if c.late != "" {
 			return c.late
 		}
+		if st.unfounded(c.first) || st.unfounded(c.later) {
+			return c.mode.name + ", " + c.credential.name + ": " + c.outcome() + ", though all of that answers"
+		}
 	}
 	if stalls.Load() != st.stalls {
 		return "the machine stood still for a second"
 	}
 	return ""
+}
+
+// unfounded tells whether something is out of reach that answers in time.
+func (st *stand) unfounded(outcome string) bool {
+	switch outcome {
+	case "503 resolver_unavailable":
+		return st.part.name != "resolver" || st.fault.name == slowly
+	case "503 keys_unavailable":
+		return st.part.name != "keys" || st.fault.name == slowly
+	}
+	return false
 }
 
 func (st *stand) heal() {
