@@ -43,9 +43,13 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 	ending, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var both sync.WaitGroup
-	both.Go(func() { server.stop(ending) })
+	var unanswered int64
+	both.Go(func() { unanswered = server.stop(ending) })
 	both.Go(func() { admServer.stop(ending) })
 	both.Wait()
+	if unanswered > 0 {
+		return fmt.Errorf("stop: %d requests were not answered within %s", unanswered, drain)
+	}
 	return nil
 }
 

@@ -65,11 +65,15 @@ func TestAllProblemsWithTheSettingsAreReportedTogether(t *testing.T) {
 		"AUTHGEAR_COOKIE_PREFIX=a=b", "AUTHGEAR_ACCESS_TOKEN_COOKIES=a;b", "AUTHGEAR_CLOCK_SKEW=1h", "AUTHGEAR_RESOLVER_TIMEOUT=1ms",
 		"AUTHGEAR_CACHE_BYTES=1KiB", "AUTHGEAR_TRUSTED_PROXIES=nginx", "AUTHGEAR_LOG_LEVEL=loud", "AUTHGEAR_LOG_FORMAT=xml", "AUTHGEAR_LOG_DECISIONS=some",
 		"AUTHGEAR_LISTEN=4180", "AUTHGEAR_ADMIN_LISTEN=unix:",
+		"AUTHGEAR_CONFIRM=never", "AUTHGEAR_OUTAGE_GRACE=-1s", "AUTHGEAR_WEBHOOK_SECRET=canary",
 	}
 	for _, command := range []string{"serve", "healthcheck"} {
 		status, stdout, stderr := result(t, proxytest.Command(t, append(bad, "AUTHGEAR_ENDPOIN=x"), command))
 		if !strings.Contains(stderr, "AUTHGEAR_ENDPOIN is unknown and has no effect: is AUTHGEAR_ENDPOINT meant?") {
 			t.Errorf("%s: the slip is not reported", command)
+		}
+		if strings.Contains(stderr, "canary") {
+			t.Errorf("%s: the secret is told:\n%s", command, stderr)
 		}
 		if status != 1 || stdout != "" {
 			t.Errorf("%s: exit status %d, standard output %q; want 1 and none", command, status, stdout)
@@ -79,6 +83,34 @@ func TestAllProblemsWithTheSettingsAreReportedTogether(t *testing.T) {
 			if n := strings.Count("\n"+stderr, "\n"+name+": "); n != 1 {
 				t.Errorf("%s: %s is reported %d times in:\n%s", command, name, n, stderr)
 			}
+		}
+	}
+}
+
+func TestTheSecretMayBeInAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("0123456789abcdef-canary\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := start(t, "AUTHGEAR_WEBHOOK_SECRET_FILE="+file)
+	hook := "POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 2\r\n\r\n{}"
+	if resp, _ := proxytest.Raw(t, s.Addr, hook); resp.StatusCode != 401 {
+		t.Errorf("an unsigned event: status %d, want 401", resp.StatusCode)
+	}
+	if strings.Contains(s.Log(), "canary") {
+		t.Errorf("the log tells the secret: %s", s.Log())
+	}
+	off, _ := start(t)
+	if resp, _ := proxytest.Raw(t, off.Addr, hook); resp.StatusCode != 404 {
+		t.Errorf("without a secret: status %d, want 404", resp.StatusCode)
+	}
+	for name, settings := range map[string][]string{
+		"both":          {"AUTHGEAR_WEBHOOK_SECRET_FILE=" + file, "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef"},
+		"no such file":  {"AUTHGEAR_WEBHOOK_SECRET_FILE=/none"},
+		"three of them": {"AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef,0123456789abcdef,0123456789abcdef"},
+	} {
+		if status, _, stderr := result(t, proxytest.Command(t, append(settings, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1"))); status != 1 || !strings.Contains(stderr, "AUTHGEAR_WEBHOOK_SECRET") {
+			t.Errorf("%s: exit status %d: %s", name, status, stderr)
 		}
 	}
 }

@@ -45,8 +45,9 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 
 func (s *server) serve() error { return s.Serve(s.listener) }
 
-// stop lets what is in flight finish, until ctx ends.
-func (s *server) stop(ctx context.Context) {
+// stop lets what is in flight finish, until ctx ends. It returns how many
+// requests did not.
+func (s *server) stop(ctx context.Context) (unanswered int64) {
 	time.Sleep(accept)
 	s.listener.Close()
 	s.stopping.Store(true) // not before: who is told that its connection ends comes back on a new one
@@ -59,4 +60,5 @@ func (s *server) stop(ctx context.Context) {
 	closing, cancel := context.WithTimeout(ctx, linger/10)
 	defer cancel()
 	s.ShutdownWithContext(closing)
+	return s.busy.Load()
 }

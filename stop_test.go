@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -213,4 +214,22 @@ func TestASilentConnectionDoesNotMakeAStopFail(t *testing.T) {
 	s, _ := start(t)
 	connect(t, s.Addr)
 	s.Stop()
+}
+
+func TestAStopThatCutsARequestSaysSo(t *testing.T) {
+	t.Parallel()
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+	p := proxytest.Start(t, s.Command(), s.Addr, s.Admin)
+	answer := make(chan struct{})
+	authgear.Fail("resolver", func(http.ResponseWriter, *http.Request) { <-answer })
+	defer close(answer)
+	c := connect(t, s.Addr)
+	if err := c.send(question(authgear.OpaqueToken(authgear.AddUser(authgeartest.User{ID: "ada"})))); err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Eventually(t, "Authgear is asked", func() bool { return authgear.ResolverCalls() == 1 })
+	if err := p.Stop(); err == nil || !strings.Contains(p.Output(), "stop: 1 requests were not answered within 10s") {
+		t.Errorf("the service ends with %v: %s", err, p.Output())
+	}
 }

@@ -69,7 +69,12 @@ const (
 // New returns a Cache.
 func New(o Options) (*Cache, error) {
 	o.Wait = min(o.Wait, o.MaxStaleness) // so that no answer is older when it comes
-	c := &Cache{o: o, newcomers: newcomers{seed: maphash.MakeSeed()}}
+	c := &Cache{
+		o:         o,
+		flights:   flights{byKey: make(map[resolver.Key]*flight)},
+		newcomers: newcomers{seed: maphash.MakeSeed()},
+		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
+	}
 	c.marks.keep = max(o.MaxStaleness+o.OutageGrace, time.Hour)
 	if o.Authgear == nil {
 		c.marks.keep = 31 * 24 * time.Hour // until the tokens expire

@@ -72,9 +72,6 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 		}
 	}
 	f := &flight{asked: time.Now(), verified: make(chan struct{}), done: make(chan struct{})}
-	if c.flights.byKey == nil {
-		c.flights.byKey = make(map[resolver.Key]*flight)
-	}
 	if c.flights.closed {
 		return landed(newAnswer(f.asked, nil, errTooLong)), false
 	}
@@ -126,10 +123,12 @@ func (f *flights) leave(key resolver.Key, one *flight) {
 func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *flight) (settle func()) {
 	a := f.answer
 	if f.signed != nil && (a.isWorthless || a.session == nil && e == nil) {
-		c.marks.refuse(key, f.asked, f.signed.Expiry.Add(c.o.Skew)) // no more answers on its signature
+		// No more answers on its signature.
+		c.marks.key(key, keyMark{at: f.asked, until: f.signed.Expiry.Add(c.o.Skew)})
 	}
 	switch {
 	case a.session != nil && e == nil && f.signed == nil && c.newcomers.tooMany(a.session.UserID, f.asked):
+		// It is answered, but not remembered.
 	case a.session != nil:
 		var before *answer
 		if e != nil {
@@ -137,7 +136,7 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		}
 		wait := period(c.o.MaxStaleness)
 		a.next.Store(int64(wait))
-		if afterPause(before, a, c.o.MaxStaleness) && c.leavesTrace(a, creds) {
+		if afterPause(before, a, c.o.MaxStaleness) && c.isProlongedLate(a, creds) {
 			time.AfterFunc(wait, func() { c.once(key, creds, a) })
 		}
 		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
@@ -188,9 +187,9 @@ func afterPause(before, now *answer, bound time.Duration) bool {
 	return before == nil || before.session == nil || before.age(now.asked) > 2*bound
 }
 
-// leavesTrace tells whether that concerns the session: Authgear's own cookie is
+// isProlongedLate tells whether that concerns the session: Authgear's own cookie is
 // prolonged at once, and a machine has no session.
-func (c *Cache) leavesTrace(a *answer, creds resolver.Credentials) bool {
+func (c *Cache) isProlongedLate(a *answer, creds resolver.Credentials) bool {
 	return c.o.Authgear != nil && !a.session.Machine && creds.List[0].Slot != resolver.IDPSession
 }
 

@@ -68,7 +68,7 @@ func (m *marks) user(id string, at time.Time, ends bool) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.prepare(now)
+	m.tidy(now)
 	mark := m.users[id]
 	mark.at, mark.until = now, now.Add(m.keep)
 	mark.issued = later(mark.issued, at)
@@ -82,23 +82,15 @@ func (m *marks) user(id string, at time.Time, ends bool) {
 func (m *marks) key(key resolver.Key, mark keyMark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.prepare(mark.at)
+	m.tidy(mark.at)
 	old := m.keys[key]
 	mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 	m.keys[key] = mark
 	m.count.Add(1)
 }
 
-// refuse marks a token that Authgear did not vouch for when it was asked.
-func (m *marks) refuse(key resolver.Key, asked, until time.Time) {
-	m.key(key, keyMark{at: asked, until: until})
-}
-
-// prepare makes the maps, and now and then drops what is too old to matter.
-func (m *marks) prepare(now time.Time) {
-	if m.users == nil {
-		m.users, m.keys = make(map[string]userMark), make(map[resolver.Key]keyMark)
-	}
+// tidy drops, now and then, what is too old to matter.
+func (m *marks) tidy(now time.Time) {
 	if now.Before(m.sweep) {
 		return
 	}
