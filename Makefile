@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test freshness build lint nginx
+.PHONY: all demo test freshness build lint nginx proxies
 
 all: build
 
@@ -15,7 +15,7 @@ demo: nginx build
 
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
-test: nginx lint
+test: nginx proxies lint
 	go test -race -count=1 -p=1 ./...
 
 # freshness measures how long after a revocation the last request passes. It takes
@@ -36,3 +36,15 @@ nginx:
 		else \
 			echo 'nginx is missing. Install it, for example: sudo apt-get install nginx-light' >&2; exit 1; \
 		fi; }
+
+# proxies are those that no package has, built from their published modules. Each in
+# a module of its own: so the service's dependencies stay few, and theirs are
+# those of their release. The first time takes some minutes.
+proxies: bin/caddy bin/traefik
+
+bin/caddy: e2e/caddy/go.mod
+	cd e2e/caddy && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/caddyserver/caddy/v2/cmd/caddy
+
+bin/traefik: e2e/traefik/go.mod e2e/traefik/lego.sh
+	e2e/traefik/lego.sh
+	cd e2e/traefik && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/traefik/traefik/v3/cmd/traefik

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +18,15 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/cache"
+	"authgear-forward-auth/caddy"
+	"authgear-forward-auth/envoy"
+	"authgear-forward-auth/haproxy"
 	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/webhook"
 	"authgear-forward-auth/nginx"
 	"authgear-forward-auth/resolver"
+	"authgear-forward-auth/traefik"
 )
 
 const usage = `authgear-forward-auth answers a reverse proxy: may this request pass, and who sent it?
@@ -98,7 +103,11 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		Decided:  forwardauth.Decisions(set.LogDecisions),
 	}
 	paths := routes{
-		"/nginx": gate.Handler(nginx.Dialect),
+		"/nginx":     gate.Handler(nginx.Dialect),
+		"/traefik":   gate.Handler(traefik.Dialect),
+		"/caddy":     gate.Handler(caddy.Dialect),
+		"/haproxy":   gate.Handler(haproxy.Dialect),
+		envoy.Prefix: gate.Handler(envoy.Dialect),
 	}
 
 	// Who has left? The application tells, and Authgear's events.
@@ -124,6 +133,12 @@ const hookPath = "/hooks/authgear"
 type routes map[string]fasthttp.RequestHandler
 
 func (r routes) serve(ctx *fasthttp.RequestCtx) {
+	// What follows the prefix is a client's. It is looked at as it stands: cleaned,
+	// /envoy/../nginx would be another path, and its query a policy.
+	if bytes.HasPrefix(ctx.RequestURI(), []byte(envoy.Prefix)) {
+		r[envoy.Prefix](ctx)
+		return
+	}
 	if handler := r[string(ctx.Path())]; handler != nil {
 		handler(ctx)
 		return

@@ -25,6 +25,10 @@ type Dialect struct {
 
 	// EmptyBodies says that a body in the answer does harm.
 	EmptyBodies bool
+
+	// ClientQuery says that the query of a subrequest is the client's. It is no
+	// policy then: a signed-in user passes.
+	ClientQuery bool
 }
 
 // Original is the request that the proxy holds back while it asks. It is told
@@ -56,7 +60,11 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 		if peer := g.Trusted.ignores(ctx); peer != "" {
 			ignored.Warn().Str("peer", peer).Msg("what this peer says of the client is ignored; if it is your proxy, add its address to AUTHGEAR_TRUSTED_PROXIES")
 		}
-		route, err := g.routes.get(ctx.URI().QueryString(), g.Resolver)
+		var query []byte
+		if !d.ClientQuery {
+			query = ctx.URI().QueryString()
+		}
+		route, err := g.routes.get(query, g.Resolver)
 		if err != nil {
 			verdict := policy.Verdict{Reason: resolver.BadPolicy}
 			answer(ctx, d, verdict, policy.Rule{}, nil, err)

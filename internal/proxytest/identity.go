@@ -144,3 +144,22 @@ func unknownField(t *testing.T, st *Stand) {
 		t.Errorf("it reaches the application: %v, want %v", passes, st.PassesUnknown)
 	}
 }
+
+// A chunked body may be followed by what looks like fields. RFC 9110 §6.5.
+func forgedTrailers(t *testing.T, st *Stand) {
+	addr := strings.TrimPrefix(st.URL, "http://")
+	for _, announced := range []string{"", "Trailer: X-Authgear-User-Id\r\n"} {
+		text := "POST /public/ HTTP/1.1\r\nHost: " + addr + "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n" + announced +
+			"\r\n4\r\nbody\r\n0\r\nX-Authgear-User-Id: mallory\r\n\r\n"
+		resp, body := Raw(t, addr, text)
+		if resp.StatusCode != 200 {
+			t.Errorf("%q: status %d, want 200", announced, resp.StatusCode)
+			continue
+		}
+		s := readSeen(t, []byte(body))
+		expectIdentity(t, s)
+		if passes := len(identity(s.Trailer)) > 0; passes && !st.PassesTrailers {
+			t.Errorf("%q: trailers: %v, want none", announced, s.Trailer)
+		}
+	}
+}

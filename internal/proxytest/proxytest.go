@@ -27,10 +27,21 @@ type Stand struct {
 	// CleansPaths says that the application does not see a path as it was
 	// sent, but as the proxy reads it.
 	CleansPaths bool
+	// RefusesEncodedSlash says that the proxy answers 400 to a path with %2f.
+	RefusesEncodedSlash bool
 	// PassesUnknown says that X-Authgear-* fields of which the service knows
 	// nothing reach the application: the proxy removes fields by their whole
 	// name alone.
 	PassesUnknown bool
+	// PassesTrailers says that what follows a chunked body, as fields do, reaches
+	// the application: it must not take trailers for fields.
+	PassesTrailers bool
+	// RefusesH2C says that a client cannot turn its connection to the application
+	// into one of HTTP/2, in which requests pass of which nobody asks.
+	RefusesH2C bool
+	// KeepsCookie says that a dead session cookie stays in the browser of one
+	// who passes as a visitor.
+	KeepsCookie bool
 }
 
 // Run plays the stories.
@@ -51,6 +62,9 @@ func Run(t *testing.T, st *Stand) {
 		{"no malformed field reaches the application", malformedFields},
 		{"Connection takes no identity away", connectionTokens},
 		{"an unknown X-Authgear field", unknownField},
+		{"no forged trailer reaches the application", forgedTrailers},
+		{"no connection becomes one of HTTP/2", http2Upgrade},
+		{"what a client asks for is no policy", queries},
 		{"a dead session cookie is cleared", aDeadSession},
 		{"16 KiB of cookies pass", longCookies},
 		{"a POST arrives whole", aPost},

@@ -2,7 +2,9 @@ package proxytest
 
 import (
 	"compress/gzip"
+	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -17,6 +19,7 @@ type Seen struct {
 	Method, URI string
 	SHA256      string // of the body
 	Header      http.Header
+	Trailer     http.Header
 }
 
 // Upstream runs an application until the test ends and returns its address. It
@@ -33,7 +36,7 @@ func application(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/broken":
 		http.Error(w, "the application's own error", http.StatusInternalServerError)
 	case r.Header.Get("Upgrade") == "websocket":
-		bringBack(w)
+		bringBack(w, r)
 	case r.URL.Path == "/gzip" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"):
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
@@ -47,15 +50,18 @@ func application(w http.ResponseWriter, r *http.Request) {
 func tell(w io.Writer, r *http.Request) {
 	hash := sha256.New()
 	io.Copy(hash, r.Body)
-	json.NewEncoder(w).Encode(Seen{r.Method, r.RequestURI, hex.EncodeToString(hash.Sum(nil)), r.Header})
+	json.NewEncoder(w).Encode(Seen{r.Method, r.RequestURI, hex.EncodeToString(hash.Sum(nil)), r.Header, r.Trailer})
 }
 
-func bringBack(w http.ResponseWriter) {
+func bringBack(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	// HAProxy looks whether the key is answered. RFC 6455 §4.2.2.
+	key := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Websocket-Accept: "+
+		base64.StdEncoding.EncodeToString(key[:])+"\r\n\r\n")
 	io.Copy(c, rw)
 }

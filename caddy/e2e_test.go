@@ -1,0 +1,107 @@
+package caddy_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/proxytest"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+// newStand runs Caddy with the shipped configuration, and all that stands around
+// it. listen is the service's address; edits are further edits of the
+// configuration.
+func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
+		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
+	service.Start()
+
+	front := proxytest.FreeAddr(t)
+	conf := proxytest.Conf(t, "Caddyfile", append(edits,
+		":8080 {", front[strings.LastIndex(front, ":"):]+" {\n\tbind 127.0.0.1",
+		"127.0.0.1:8000", proxytest.Upstream(t),
+		"127.0.0.1:4180", strings.Replace(listen, "unix:", "unix/", 1),
+	)...)
+	caddy := exec.Command(proxytest.Built(t, "caddy"), "run", "--config", conf, "--adapter", "caddyfile")
+	home := proxytest.Dir(t)
+	caddy.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	proxytest.Start(t, caddy, front)
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true, RefusesH2C: true}
+}
+
+func TestCaddy(t *testing.T) {
+	proxytest.Run(t, newStand(t, proxytest.FreeAddr(t)))
+}
+
+func TestCaddyOverAUnixSocket(t *testing.T) {
+	proxytest.Run(t, newStand(t, "unix:"+filepath.Join(proxytest.Dir(t), "auth.sock")))
+}
+
+// As with TLS, where Caddy takes it by itself.
+func TestHTTP2(t *testing.T) {
+	proxytest.HTTP2(t, newStand(t, proxytest.FreeAddr(t), "\tservers {\n", "\tservers {\n\t\tprotocols h1 h2c\n"))
+}
+
+func TestAQuestionIsPlain(t *testing.T) {
+	addr, last := proxytest.Questions(t)
+	proxytest.PlainQuestions(t, newStand(t, proxytest.FreeAddr(t), "127.0.0.1:4180", addr), last, "/caddy")
+}
+
+func TestAuthgearsEventArrives(t *testing.T) {
+	proxytest.EventArrives(t, newStand(t, proxytest.FreeAddr(t)), secret)
+}
+
+// Without response_header_timeout Caddy would wait for ever.
+func TestASlowServiceIsNoSignOut(t *testing.T) {
+	proxytest.ASlowService(t, newStand(t, proxytest.FreeAddr(t)), 10*time.Second)
+}
+
+func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
+	listen := proxytest.FreeAddr(t)
+	between, count := proxytest.CountConnections(t, listen)
+	proxytest.KeptConnections(t, newStand(t, listen, "127.0.0.1:4180", between), count, 4) // it may ask before the last connection is free again
+}
+
+// 503 is for the service alone, and has the body of its own 503.
+func TestAnApplicationThatIsAwayIsNotTheService(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), "127.0.0.1:8000", proxytest.FreeAddr(t))
+	bob := st.User(authgeartest.User{ID: "bob"})
+	if resp, _ := st.Raw(t, "/", bob...); resp.StatusCode != 502 {
+		t.Errorf("the application is away: status %d, want 502", resp.StatusCode)
+	}
+	st.Service.Stop()
+	resp, body := st.Raw(t, "/", bob...)
+	if want := `{"error":"temporarily_unavailable","error_description":"Try again in a moment."}`; resp.StatusCode != 503 ||
+		body != want || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("the service is away: status %d, %v, %s; want 503 and %s", resp.StatusCode, resp.Header, body, want)
+	}
+}
+
+// Of two services one at a time may be restarted.
+func TestARollingRestartFailsNoRequest(t *testing.T) {
+	first, second := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
+	st := newStand(t, first,
+		"forward_auth 127.0.0.1:4180 {", "forward_auth "+first+" "+second+" {\nlb_try_duration 1s\nlb_try_interval 10ms")
+	other := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+second, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+	other.Start()
+	var restarted atomic.Bool
+	var crowd sync.WaitGroup
+	crowd.Go(func() {
+		st.Crowd(t, func() bool { return !restarted.Load() }, st.User(authgeartest.User{ID: "bob"})...)
+	})
+	for _, service := range []*proxytest.Service{st.Service, other, st.Service, other} {
+		service.Stop()
+		service.Start()
+	}
+	restarted.Store(true)
+	crowd.Wait()
+}

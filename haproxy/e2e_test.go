@@ -1,0 +1,286 @@
+package haproxy_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/proxytest"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+// edits of the shipped files: old text and new in turn.
+type edits struct{ conf, script []string }
+
+// newStand runs HAProxy with the shipped configuration and the shipped auth.lua,
+// and all that stands around it. listen is the service's address.
+func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
+	haproxy, err := exec.LookPath("haproxy")
+	if err != nil {
+		if haproxy = "/usr/sbin/haproxy"; exec.Command(haproxy, "-v").Run() != nil {
+			t.Fatal("HAProxy is not installed: `make test` installs it")
+		}
+	}
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
+		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
+	service.Start()
+
+	front, asked := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
+	script := proxytest.Conf(t, "auth.lua", append(further.script, "127.0.0.1:4179", asked)...)
+	conf := proxytest.Conf(t, "haproxy.cfg", append(further.conf,
+		"/etc/haproxy/auth.lua", script,
+		"bind :8080", "bind "+front,
+		"bind 127.0.0.1:4179", "bind "+asked,
+		"server app 127.0.0.1:8000", "server app "+proxytest.Upstream(t),
+		"server one 127.0.0.1:4180", "server one "+strings.Replace(listen, "unix:", "unix@", 1),
+	)...)
+	proxytest.Start(t, exec.Command(haproxy, "-db", "-f", conf), front, asked)
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true, RefusesH2C: true}
+}
+
+func TestHAProxy(t *testing.T) {
+	proxytest.Run(t, newStand(t, proxytest.FreeAddr(t), edits{}))
+}
+
+func TestHAProxyOverAUnixSocket(t *testing.T) {
+	proxytest.Run(t, newStand(t, "unix:"+filepath.Join(proxytest.Dir(t), "auth.sock"), edits{}))
+}
+
+func TestAQuestionIsPlain(t *testing.T) {
+	addr, last := proxytest.Questions(t)
+	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"server one 127.0.0.1:4180", "server one " + addr}})
+	proxytest.PlainQuestions(t, st, last, "/haproxy")
+
+	st.Raw(t, "//x/..%2fy?a=%2f", "Authorization", "Bearer a", "Cookie", "a=1", "User-Agent", "curl", "Authorization", "Bearer b", "Cookie", "b=2, c",
+		"Accept-Language", "de", "X-Real-Ip", "6.6.6.6")
+	want := http.Header{
+		"Authorization": {"Bearer a", "Bearer b"}, "Cookie": {"a=1", "b=2, c"}, "User-Agent": {"curl"}, "Accept": {"*/*"},
+		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Method": {"GET"}, "X-Forwarded-Proto": {"http"},
+		"X-Forwarded-Host": {strings.TrimPrefix(st.URL, "http://")}, "X-Forwarded-Uri": {"//x/..%2fy?a=%2f"},
+	}
+	got := last().Header
+	for name, values := range got {
+		if !slices.Equal(values, want[name]) {
+			t.Errorf("asked with %s: %q, want %q", name, values, want[name])
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("asked without %s", name)
+	}
+}
+
+func TestAuthgearsEventArrives(t *testing.T) {
+	proxytest.EventArrives(t, newStand(t, proxytest.FreeAddr(t), edits{}), secret)
+}
+
+func TestASlowServiceIsNoSignOut(t *testing.T) {
+	proxytest.ASlowService(t, newStand(t, proxytest.FreeAddr(t), edits{}), 10*time.Second)
+}
+
+func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
+	listen := proxytest.FreeAddr(t)
+	between, count := proxytest.CountConnections(t, listen)
+	st := newStand(t, listen, edits{conf: []string{"server one 127.0.0.1:4180", "server one " + between, "tune.bufsize", "nbthread 1\n    tune.bufsize"}})
+	proxytest.KeptConnections(t, st, count, 4) // it may ask before the last connection is free again
+}
+
+func TestAnswers(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	bob := st.User(authgeartest.User{ID: "bob"})
+	for _, tt := range []struct {
+		name, path      string
+		fields          []string
+		status          int
+		challenge, body string
+	}{
+		{"a user", "/", bob, 200, "", ""},
+		{"not signed in", "/", nil, 401, `Bearer realm="authgear"`, `{"error":"unauthenticated","error_description":"Sign in first."}`},
+		{"a missing role", "/admin/", bob, 403, `Bearer realm="authgear", error="insufficient_scope"`,
+			`{"error":"insufficient_scope","error_description":"The user lacks a role."}`},
+		{"the service is away", "/", bob, 503, "", `{"error":"temporarily_unavailable","error_description":"Try again in a moment."}`},
+	} {
+		if tt.status == 503 {
+			st.Service.Stop()
+		}
+		resp, body := st.Raw(t, tt.path, tt.fields...)
+		if got := resp.Header.Values("Set-Cookie"); len(got) > 0 {
+			t.Errorf("%s: Set-Cookie: %q, want none", tt.name, got)
+		}
+		if tt.status == 200 {
+			continue // the rest is the application's
+		}
+		if resp.StatusCode != tt.status || body != tt.body || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: status %d, %v, %s; want %d and %s", tt.name, resp.StatusCode, resp.Header, body, tt.status, tt.body)
+		}
+		if got := strings.Join(resp.Header.Values("WWW-Authenticate"), "|"); got != tt.challenge {
+			t.Errorf("%s: WWW-Authenticate: %s, want %s", tt.name, got, tt.challenge)
+		}
+		if (resp.Header.Get("Retry-After") != "") != (tt.status == 503) {
+			t.Errorf("%s: Retry-After: %q", tt.name, resp.Header.Get("Retry-After"))
+		}
+	}
+}
+
+// What the client says of itself, of the next hop and of other protocols ends here.
+func TestWhatElseTheApplicationReceives(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	_, body := st.Raw(t, "/public/", "X-Forwarded-For", "6.6.6.6", "X_Forwarded_For", "6.6.6.6", "X.Forwarded.For", "6.6.6.6", "X-Forwarded-Proto", "https",
+		"X-Forwarded-Host", "other", "Connection", "X-Authgear-User-Id, Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA")
+	var seen proxytest.Seen
+	if err := json.Unmarshal([]byte(body), &seen); err != nil {
+		t.Fatal(err, body)
+	}
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "127.0.0.1", "X_forwarded_for": "", "X.forwarded.for": "", "X-Forwarded-Proto": "http",
+		"X-Forwarded-Host": strings.TrimPrefix(st.URL, "http://"), "Connection": "", "Upgrade": "",
+	} {
+		if got := strings.Join(seen.Header[name], "|"); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A client may send all of its body before it reads.
+func TestADenialArrivesBehindALongBody(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	c, err := net.Dial("tcp", strings.TrimPrefix(st.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	body := strings.Repeat("x", 8<<20)
+	if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 401 {
+		t.Errorf("status %d, want 401", resp.StatusCode)
+	}
+}
+
+// As when it is restarted just then.
+func TestAServiceThatClosesAKeptConnectionIsAskedAnew(t *testing.T) {
+	var known sync.Map
+	var closed atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, again := known.LoadOrStore(r.RemoteAddr, true); again {
+			closed.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("X-Authgear-Session-Valid", "true")
+	}))
+	defer other.Close()
+	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"server one 127.0.0.1:4180", "server one " + other.Listener.Addr().String()}})
+	for range 20 {
+		st.Expect(t, 200, "GET", "/")
+	}
+	if closed.Load() == 0 {
+		t.Error("no connection was used twice")
+	}
+}
+
+func TestNoTunnelOpens(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	bob := st.User(authgeartest.User{ID: "bob"})
+	text := "CONNECT app:80 HTTP/1.1\r\nHost: app:80\r\nAuthorization: " + bob[1] + "\r\n\r\n"
+	if resp, _ := proxytest.Raw(t, strings.TrimPrefix(st.URL, "http://"), text); resp.StatusCode != 405 {
+		t.Errorf("status %d, want 405", resp.StatusCode)
+	}
+}
+
+// HAProxy goes on as if nothing were when a script fails.
+func TestAScriptThatFailsLetsNobodyIn(t *testing.T) {
+	for _, line := range []string{"  local answer = ask(txn,", `  txn:set_var("txn.authgear_status", 200)`, `  local decoded = path:gsub(`} {
+		st := newStand(t, proxytest.FreeAddr(t), edits{script: []string{line, "  error('x')\n" + line}})
+		for _, path := range []string{"/", "/public/", "/admin/"} {
+			st.Expect(t, 503, "GET", path, st.User(authgeartest.User{ID: "ada", Roles: []string{"admin"}})...)
+		}
+	}
+}
+
+// Only the service gives verdicts, and nothing else that listens where it should.
+func TestWhatIsNoVerdictLetsNobodyIn(t *testing.T) {
+	var status atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(int(status.Load()))
+	}))
+	defer other.Close()
+	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"server one 127.0.0.1:4180", "server one " + other.Listener.Addr().String()}})
+	for _, n := range []int64{200, 204, 206, 302, 304, 400, 404, 431, 500, 502} {
+		status.Store(n)
+		for _, path := range []string{"/", "/public/"} {
+			if resp, _ := st.Do(t, "GET", path, nil); resp.StatusCode != 503 {
+				t.Errorf("%d, %s: status %d, want 503", n, path, resp.StatusCode)
+			}
+		}
+	}
+}
+
+// An application may read a path otherwise than HAProxy: the policy must hold
+// however it is read.
+func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	bob := st.User(authgeartest.User{ID: "bob"})
+	for _, path := range []string{
+		"/admin", "/admin/", "/ADMIN/x", "/admin;x=1/", "/;x/admin/", "/a/..;x/admin/", "/a%2f..%2fadmin/", `/a\..\admin/`, "/public/../admin/",
+		"/public/%2e%2e/admin/", "/public/..;/admin/", "/../../admin/x",
+	} {
+		if resp, _ := st.Raw(t, path, bob...); resp.StatusCode != 403 {
+			t.Errorf("%s: status %d, want 403", path, resp.StatusCode)
+		}
+	}
+	for _, path := range []string{
+		"/public", "/publicly/", "/x/../public/", "/x/%2e%2e/public/", "/%70ublic/", "/public/../x", "/public/..", "/public/%2e%2e%2fx", "/public/..;/x", "/x?/public/",
+	} {
+		if resp, _ := st.Raw(t, path); resp.StatusCode != 401 {
+			t.Errorf("%s: a visitor gets status %d, want 401", path, resp.StatusCode)
+		}
+		if resp, _ := st.Raw(t, path, bob...); resp.StatusCode != 200 {
+			t.Errorf("%s: a user gets status %d, want 200", path, resp.StatusCode)
+		}
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	proxytest.HTTP2(t, newStand(t, proxytest.FreeAddr(t), edits{}))
+}
+
+// Of two services one at a time may be restarted.
+func TestARollingRestartFailsNoRequest(t *testing.T) {
+	first, second := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
+	st := newStand(t, first, edits{conf: []string{"server one 127.0.0.1:4180", "server one " + first + "\n    server two " + second}})
+	other := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+second, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+	other.Start()
+	var restarted atomic.Bool
+	var crowd sync.WaitGroup
+	crowd.Go(func() {
+		st.Crowd(t, func() bool { return !restarted.Load() }, st.User(authgeartest.User{ID: "bob"})...)
+	})
+	for _, service := range []*proxytest.Service{st.Service, other, st.Service, other} {
+		service.Stop()
+		service.Start()
+	}
+	restarted.Store(true)
+	crowd.Wait()
+}

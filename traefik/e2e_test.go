@@ -1,0 +1,67 @@
+package traefik_test
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/proxytest"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+// newStand runs Traefik with the shipped configuration, and all that stands around
+// it. edits are further edits of dynamic.yml.
+func newStand(t *testing.T, edits ...string) *proxytest.Stand {
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(),
+		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
+	service.Start()
+
+	front := proxytest.FreeAddr(t)
+	dynamic := proxytest.Conf(t, "dynamic.yml", append(edits,
+		"127.0.0.1:8000", proxytest.Upstream(t),
+		"127.0.0.1:4180", service.Addr,
+	)...)
+	static := proxytest.Conf(t, "traefik.yml",
+		`":8080"`, front,
+		"/etc/traefik/dynamic.yml", dynamic,
+	)
+	proxytest.Start(t, exec.Command(proxytest.Built(t, "traefik"), "--configfile="+static), front)
+	st := &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service,
+		Away: 500, CleansPaths: true, RefusesEncodedSlash: true, RefusesH2C: true}
+	// Traefik listens before it has read its routes.
+	proxytest.Eventually(t, "Traefik knows its routes", func() bool {
+		resp, _ := st.Do(t, "HEAD", "/", nil)
+		return resp.StatusCode != 404
+	})
+	return st
+}
+
+func TestTraefik(t *testing.T) {
+	t.Parallel()
+	proxytest.Run(t, newStand(t))
+}
+
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	proxytest.HTTP2(t, newStand(t))
+}
+
+func TestAQuestionIsPlain(t *testing.T) {
+	t.Parallel()
+	addr, last := proxytest.Questions(t)
+	proxytest.PlainQuestions(t, newStand(t, "127.0.0.1:4180", addr), last, "/traefik")
+}
+
+func TestAuthgearsEventArrives(t *testing.T) {
+	t.Parallel()
+	proxytest.EventArrives(t, newStand(t), secret)
+}
+
+// Traefik waits 30 s, whatever it is told.
+func TestASlowServiceIsNoSignOut(t *testing.T) {
+	t.Parallel()
+	proxytest.ASlowService(t, newStand(t), 35*time.Second)
+}
