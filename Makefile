@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test freshness build lint nginx proxies
+.PHONY: all demo test freshness build lint nginx haproxy proxies
 
 all: build
 
@@ -15,7 +15,7 @@ demo: nginx build
 
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
-test: nginx proxies lint
+test: nginx haproxy proxies lint
 	go test -race -count=1 -p=1 ./...
 
 # freshness measures how long after a revocation the last request passes. It takes
@@ -28,13 +28,15 @@ lint:
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-# nginx is what the end-to-end tests and the demo run.
-nginx:
-	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { \
+# nginx is what the demo runs. The end-to-end tests run HAProxy, too.
+nginx: PACKAGE = nginx-light
+haproxy: PACKAGE = haproxy
+nginx haproxy:
+	@command -v $@ >/dev/null || [ -x /usr/sbin/$@ ] || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGE); \
 		else \
-			echo 'nginx is missing. Install it, for example: sudo apt-get install nginx-light' >&2; exit 1; \
+			echo '$@ is missing. Install it, for example: sudo apt-get install $(PACKAGE)' >&2; exit 1; \
 		fi; }
 
 # proxies are those that no package has, built from their published modules. Each in

@@ -36,13 +36,21 @@ func (s *settings) remember(jwt resolver.Resolver, authgear *resolver.Guard) cac
 	return o
 }
 
+// allows reports a rule that nobody could ever pass in this mode.
+func (m mode) allows(rule policy.Rule) error {
+	switch {
+	case rule.MaxStaleness > 0 && m == jwtOnly:
+		return errors.New("policy parameter max_staleness: with AUTHGEAR_MODE=jwt Authgear confirms nothing; use hybrid")
+	case rule.MaxStaleness > 0 && rule.Machine:
+		return errors.New("policy parameters max_staleness and machine: Authgear confirms no machine's token; take one of them")
+	}
+	return nil
+}
+
 // forRule returns who tells who is asking on the routes of a rule.
 func (s sessions) forRule(rule policy.Rule) (resolver.Resolver, error) {
-	switch {
-	case rule.MaxStaleness > 0 && s.mode == jwtOnly:
-		return nil, errors.New("policy parameter max_staleness: with AUTHGEAR_MODE=jwt Authgear confirms nothing; use hybrid")
-	case rule.MaxStaleness > 0 && rule.Machine:
-		return nil, errors.New("policy parameters max_staleness and machine: Authgear confirms no machine's token; take one of them")
+	if err := s.mode.allows(rule); err != nil {
+		return nil, err
 	}
 	turn := s.inTurn(s.Within(rule.MaxStaleness))
 	turn.Machine = rule.Machine

@@ -3,11 +3,13 @@
 package nginx
 
 import (
+	_ "embed"
 	"strings"
 
 	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/internal/snippet"
 )
 
 // Dialect is that of auth_request. nginx gives up a kept-alive connection
@@ -25,4 +27,17 @@ func original(h *fasthttp.RequestHeader) forwardauth.Original {
 	host, path, _ := strings.Cut(rest, "/")
 	path, _, _ = strings.Cut("/"+path, "?")
 	return forwardauth.Original{Method: string(h.Peek("X-Original-Method")), Host: host, Path: path}
+}
+
+//go:embed nginx.conf
+var conf string
+
+// Config is nginx.conf.
+func Config(s snippet.Setup) ([]snippet.File, error) {
+	text, err := snippet.Edit(conf,
+		snippet.Shipped.Service, s.Service,
+		snippet.Shipped.App, s.App,
+		"/nginx;", "/nginx"+s.Query()+";",
+	)
+	return []snippet.File{{Name: "nginx.conf", Text: text}}, err
 }

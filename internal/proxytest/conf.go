@@ -1,11 +1,11 @@
 package proxytest
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"authgear-forward-auth/internal/snippet"
 )
 
 // Conf writes a copy of a shipped configuration, edited: each old text gives
@@ -17,7 +17,7 @@ func Conf(t testing.TB, file string, oldnew ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited, err := edit(string(text), oldnew)
+	edited, err := snippet.Edit(string(text), oldnew...)
 	if err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
@@ -26,15 +26,6 @@ func Conf(t testing.TB, file string, oldnew ...string) string {
 		t.Fatal(err)
 	}
 	return name
-}
-
-func edit(text string, oldnew []string) (string, error) {
-	for i := 0; i < len(oldnew); i += 2 {
-		if !strings.Contains(text, oldnew[i]) {
-			return "", fmt.Errorf("there is no %q", oldnew[i])
-		}
-	}
-	return strings.NewReplacer(oldnew...).Replace(text), nil
 }
 
 // Dir returns a temporary directory that a proxy which runs as another user may

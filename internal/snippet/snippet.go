@@ -1,0 +1,70 @@
+// Package snippet fits the configuration that we ship for a proxy to a setup. What
+// is shipped comes out for the defaults, so there are no two that could differ.
+package snippet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+)
+
+// A Setup is what differs from one user to the next.
+type Setup struct {
+	Service      string // where the proxy asks: host:port or unix:/path
+	App          string // where the application is: host:port
+	Policy       string // of what has no location of its own, as in the query of an auth path
+	CookiePrefix string // AUTHGEAR_COOKIE_PREFIX
+}
+
+// Shipped is the setup of the shipped files.
+var Shipped = Setup{Service: "127.0.0.1:4180", App: "127.0.0.1:8000"}
+
+// A File is one that a proxy reads.
+type File struct{ Name, Text string }
+
+// A Config makes the files of a proxy for a setup.
+type Config func(Setup) ([]File, error)
+
+// Make returns the files of a proxy. What a setup holds goes into them as it
+// stands, so it may have no character that means something there.
+func (c Config) Make(s Setup) ([]File, error) {
+	for _, text := range []string{s.Service, s.App, s.Policy, s.CookiePrefix} {
+		if i := strings.IndexFunc(text, special); i >= 0 {
+			return nil, fmt.Errorf("%q: the character %q may not stand in a configuration; in a policy write %%%02X", text, text[i], text[i])
+		}
+	}
+	return c(s)
+}
+
+func special(c rune) bool {
+	return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~:/=&%+[]", c))
+}
+
+// Query is the policy with the question mark before it, if there is one.
+func (s Setup) Query() string {
+	if s.Policy == "" {
+		return ""
+	}
+	return "?" + s.Policy
+}
+
+// Edit returns text with each old part, wherever it stands, replaced by the new one
+// that follows it. One that does not stand there is an error: the setup would not be
+// followed.
+func Edit(text string, oldnew ...string) (string, error) {
+	for i := 0; i < len(oldnew); i += 2 {
+		if !strings.Contains(text, oldnew[i]) {
+			return "", fmt.Errorf("there is no %q", oldnew[i])
+		}
+	}
+	return strings.NewReplacer(oldnew...).Replace(text), nil
+}
+
+// HostPort returns the halves of an address, for a proxy that asks over TCP alone.
+func HostPort(address string) (host, port string, err error) {
+	if strings.HasPrefix(address, "unix:") {
+		return "", "", errors.New("this proxy does not ask over a unix socket: set AUTHGEAR_LISTEN to host:port")
+	}
+	return net.SplitHostPort(address)
+}
