@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test freshness build lint nginx haproxy proxies
+.PHONY: all demo test freshness build lint nginx haproxy proxies containers
 
 all: build
 
@@ -15,7 +15,7 @@ demo: nginx build
 
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
-test: nginx haproxy proxies lint
+test: nginx haproxy proxies lint containers
 	go test -race -count=1 -p=1 ./...
 
 # freshness measures how long after a revocation the last request passes. It takes
@@ -47,6 +47,16 @@ proxies: bin/caddy bin/traefik
 bin/caddy: e2e/caddy/go.mod
 	cd e2e/caddy && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/caddyserver/caddy/v2/cmd/caddy
 
-bin/traefik: e2e/traefik/go.mod e2e/traefik/lego.sh
+bin/lego/go.mod: e2e/traefik/lego.sh
 	e2e/traefik/lego.sh
+
+bin/traefik: e2e/traefik/go.mod e2e/traefik/lego.sh | bin/lego/go.mod
 	cd e2e/traefik && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/traefik/traefik/v3/cmd/traefik
+
+# containers checks what can be known without Docker: the Compose files and the
+# Dockerfile as Docker reads them, the programs that its commands build, and
+# Traefik's labels as Traefik reads them (built as bin/traefik, so compiled once).
+# count: a remembered result knows nothing of files outside its module.
+containers: bin/traefik bin/lego/go.mod
+	cd e2e/compose && go vet ./... && go test -count=1 ./...
+	cd e2e/traefik && CGO_ENABLED=0 go test -count=1 -trimpath ./...

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -28,6 +29,21 @@ func TestTheSnippetForTheDefaultsIsWhatIsShipped(t *testing.T) {
 		}
 		if status != 0 || stdout != string(text) {
 			t.Errorf("snippet %s is not %s: status %d %s", name, file, status, stderr)
+		}
+	}
+}
+
+// What the containers run is made by the command, too.
+func TestTheContainersRunTheShippedConfiguration(t *testing.T) {
+	for _, name := range []string{"nginx/nginx.conf", "traefik/traefik.yml", "traefik/dynamic.yml", "caddy/Caddyfile"} {
+		status, stdout, stderr := result(t, proxytest.Command(t, nil, "snippet", name, "-service", "authgear-forward-auth:4180", "-app", "app:8000"))
+		file := "deploy/compose/" + path.Base(name)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status != 0 || stdout != string(text) {
+			t.Errorf("%s is not the snippet: status %d %s", file, status, stderr)
 		}
 	}
 }

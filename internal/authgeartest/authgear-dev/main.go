@@ -1,6 +1,9 @@
 // Command authgear-dev runs the small Authgear of package authgeartest, and
 // unless told not to an upstream that tells what it was handed, for trying the
-// companion by hand. It prints curl lines to paste.
+// companion by hand. It prints curl lines to paste, and serves fresh ones at /demo.
+//
+// "authgear-dev healthcheck URL" exits 0 if the URL answers 200, for a container
+// without a shell.
 package main
 
 import (
@@ -11,9 +14,11 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,7 +32,7 @@ type flags struct {
 
 func main() {
 	var f flags
-	flag.StringVar(&f.listen, "listen", "127.0.0.1:3000", "`address` of the Authgear")
+	flag.StringVar(&f.listen, "listen", "127.0.0.1:3000", "`address` of the Authgear; empty for none")
 	flag.StringVar(&f.origin, "origin", "", "public origin (default http://<listen>)")
 	flag.StringVar(&f.app, "app", "127.0.0.1:8000", "`address` of an upstream that echoes its request; empty for none")
 	flag.StringVar(&f.print, "print", "http://127.0.0.1:8080", "`URL` of the protected site in the printed curl lines")
@@ -37,28 +42,48 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, f, os.Stdout); err != nil {
+	if err := command(ctx, f, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
 }
 
+func command(ctx context.Context, f flags, args []string) error {
+	switch {
+	case len(args) == 0:
+		return run(ctx, f, os.Stdout)
+	case len(args) == 2 && args[0] == "healthcheck":
+		return healthcheck(ctx, args[1])
+	}
+	return fmt.Errorf("takes flags, or healthcheck and a URL, not %q", args)
+}
+
 // run serves until ctx ends or a server fails.
 func run(ctx context.Context, f flags, out io.Writer) error {
-	authgear := authgeartest.New(authgeartest.Options{Origin: f.origin})
 	failed := make(chan error, 2)
-	stop, err := serve(f.listen, authgear, failed)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	if f.app != "" {
-		stopApp, err := serve(f.app, http.HandlerFunc(echo), failed)
+		stop, err := serve(f.app, http.HandlerFunc(echo), failed)
 		if err != nil {
 			return err
 		}
-		defer stopApp()
+		defer stop()
 	}
-	printCases(out, authgear, strings.TrimSuffix(f.print, "/"))
+	if f.listen != "" {
+		site, err := url.Parse(f.print)
+		if err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		authgear := authgeartest.New(authgeartest.Options{Origin: f.origin})
+		demo := newDemo(authgear, site)
+		mux := http.NewServeMux()
+		mux.Handle("/", authgear)
+		mux.HandleFunc("GET /demo", demo.serve)
+		stop, err := serve(f.listen, mux, failed)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		demo.print(out, site)
+	}
 	select {
 	case <-ctx.Done():
 		return nil
@@ -97,11 +122,41 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// printCases prints a curl line for each kind of credential.
-func printCases(out io.Writer, s *authgeartest.Server, base string) {
-	ada := s.AddUser(authgeartest.User{ID: "ada", Verified: true, CanReauthenticate: true, Roles: []string{"admin", "editor"}})
-	bob := s.AddUser(authgeartest.User{ID: "bob", CanReauthenticate: true})
-	expired := s.JWT(ada, func(_, claims map[string]any) {
+// demo tells curl lines, for the users that it has made.
+type demo struct {
+	authgear *authgeartest.Server
+	ada, bob *authgeartest.User
+	site     *url.URL
+}
+
+func newDemo(s *authgeartest.Server, site *url.URL) demo {
+	return demo{
+		authgear: s,
+		ada:      s.AddUser(authgeartest.User{ID: "ada", Verified: true, CanReauthenticate: true, Roles: []string{"admin", "editor"}}),
+		bob:      s.AddUser(authgeartest.User{ID: "bob", CanReauthenticate: true}),
+		site:     site,
+	}
+}
+
+// serve tells lines with new tokens, since those of the start expire. With
+// ?port=8081 they are for the site behind another proxy.
+func (d demo) serve(w http.ResponseWriter, r *http.Request) {
+	site := *d.site
+	if port := r.FormValue("port"); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			http.Error(w, "port: must be a number", http.StatusBadRequest)
+			return
+		}
+		site.Host = net.JoinHostPort(site.Hostname(), port)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	d.print(w, &site)
+}
+
+// print tells a curl line for each kind of credential.
+func (d demo) print(out io.Writer, site *url.URL) {
+	s := d.authgear
+	expired := s.JWT(d.ada, func(_, claims map[string]any) {
 		claims["iat"] = time.Now().Add(-time.Hour).Unix()
 		claims["exp"] = time.Now().Add(-time.Minute).Unix()
 	})
@@ -109,13 +164,31 @@ func printCases(out io.Writer, s *authgeartest.Server, base string) {
 		if field != "" {
 			field = "-H '" + field + "' "
 		}
-		_, _ = fmt.Fprintf(out, "# %d: %s\ncurl -i %s'%s%s'\n", status, what, field, base, path)
+		_, _ = fmt.Fprintf(out, "# %d: %s\ncurl -i %s'%s'\n", status, what, field, site.JoinPath(path))
 	}
 	line(401, "no credential", "/", "")
-	line(200, "JWT access token of ada", "/", "Authorization: Bearer "+s.JWT(ada))
-	line(200, "opaque access token of ada", "/", "Authorization: Bearer "+s.OpaqueToken(ada))
-	line(200, "session cookie of ada", "/", "Cookie: session="+s.SessionCookie(ada))
+	line(200, "JWT access token of ada", "/", "Authorization: Bearer "+s.JWT(d.ada))
+	line(200, "opaque access token of ada", "/", "Authorization: Bearer "+s.OpaqueToken(d.ada))
+	line(200, "session cookie of ada", "/", "Cookie: session="+s.SessionCookie(d.ada))
 	line(401, "expired JWT of ada", "/", "Authorization: Bearer "+expired)
-	line(200, "ada, who has role admin", "/admin/", "Authorization: Bearer "+s.JWT(ada))
-	line(403, "bob, who has not", "/admin/", "Authorization: Bearer "+s.JWT(bob))
+	line(200, "ada, who has role admin", "/admin/", "Authorization: Bearer "+s.JWT(d.ada))
+	line(403, "bob, who has not", "/admin/", "Authorization: Bearer "+s.JWT(d.bob))
+}
+
+func healthcheck(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", address, resp.Status)
+	}
+	return nil
 }
