@@ -34,6 +34,7 @@ const usage = `authgear-forward-auth answers a reverse proxy: may this request p
 Usage:
   authgear-forward-auth              serve (also: serve)
   authgear-forward-auth snippet      print the configuration of a proxy: nginx, traefik, caddy, envoy or haproxy
+  authgear-forward-auth doctor URL   find the holes of a proxy (doctor -h tells more)
   authgear-forward-auth healthcheck  exit 0 if the service on this machine is alive
   authgear-forward-auth version      print the version
   authgear-forward-auth help         print this
@@ -63,6 +64,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return serve(ctx, stderr)
 	case "snippet":
 		return printSnippet(args[1:], stdout)
+	case "doctor":
+		return diagnose(ctx, args[1:], stdout, stderr)
 	case "healthcheck":
 		return healthcheck()
 	case "version", "--version":

@@ -105,3 +105,18 @@ func TestARollingRestartFailsNoRequest(t *testing.T) {
 	restarted.Store(true)
 	crowd.Wait()
 }
+
+// Each of these lines closes a hole.
+func TestTheDoctorFindsAMissingLine(t *testing.T) {
+	for _, tt := range []struct {
+		title string
+		edits []string
+	}{
+		{"Visitors pass", []string{`import authgear ""`, `import authgear "optional"`}},
+		{"A client can forge who it is", []string{"\trequest_header -X-Authgear-*\n", ""}},
+		{"A client can take its identity away", []string{"\trequest_header @other -Connection\n", ""}},
+		{"The client's query says who may pass", []string{"uri /caddy?{args[0]}", "uri /caddy"}},
+	} {
+		proxytest.DoctorFinds(t, newStand(t, proxytest.FreeAddr(t), tt.edits...), tt.title)
+	}
+}

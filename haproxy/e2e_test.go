@@ -284,3 +284,16 @@ func TestARollingRestartFailsNoRequest(t *testing.T) {
 	restarted.Store(true)
 	crowd.Wait()
 }
+
+// Each of these lines closes a hole.
+func TestTheDoctorFindsAMissingLine(t *testing.T) {
+	for _, tt := range []struct {
+		title string
+		conf  []string
+	}{
+		{"Visitors pass", []string{"    http-request use-service lua.authgear_denies unless hook or path_is_read passes\n", ""}},
+		{"A client can forge who it is", []string{"    http-request del-header ^x[^a-z0-9]authgear[^a-z0-9] -m reg unless hook\n", ""}},
+	} {
+		proxytest.DoctorFinds(t, newStand(t, proxytest.FreeAddr(t), edits{conf: tt.conf}), tt.title)
+	}
+}

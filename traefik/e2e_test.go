@@ -65,3 +65,12 @@ func TestASlowServiceIsNoSignOut(t *testing.T) {
 	t.Parallel()
 	proxytest.ASlowService(t, newStand(t), 35*time.Second)
 }
+
+// Each of these lines closes a hole.
+func TestTheDoctorFindsAMissingLine(t *testing.T) {
+	t.Parallel()
+	st := newStand(t, "authResponseHeadersRegex: ^X-Authgear-", "authResponseHeaders: [X-Authgear-User-Id]")
+	proxytest.DoctorFinds(t, st, "A client can forge who it is")
+	st = newStand(t, "middlewares: [authgear]\n", "middlewares: [authgear-optional]\n")
+	proxytest.DoctorFinds(t, st, "Visitors pass")
+}

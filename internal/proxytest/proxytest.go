@@ -75,6 +75,7 @@ func Run(t *testing.T, st *Stand) {
 		{"a strange Host is no outage", strangeHosts},
 		{"what a client claims of its request is not believed", claims},
 		{"a WebSocket opens for a user alone", aWebSocket},
+		{"the doctor finds nothing", theDoctor},
 		{"the application's own error stays", ownError},
 		{"while Authgear is down nobody is signed out", authgearIsDown},
 		{"without the service nobody passes and nobody is signed out", serviceIsAway},

@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"authgear-forward-auth/internal/doctor"
 )
 
 // Seen is what the application was handed.
@@ -33,6 +35,8 @@ func Upstream(t testing.TB) string {
 
 func application(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case r.Header.Get(doctor.NonceField) != "":
+		echo.ServeHTTP(w, r)
 	case r.URL.Path == "/broken":
 		http.Error(w, "the application's own error", http.StatusInternalServerError)
 	case r.Header.Get("Upgrade") == "websocket":

@@ -1,0 +1,422 @@
+package doctor
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A check looks for one kind of hole.
+type check struct {
+	name  string
+	needs func(*visit) string // what it lacks to be made, or ""; nil: nothing
+	look  func(*visit)
+}
+
+func (c check) notMade(v *visit) string {
+	if c.needs == nil {
+		return ""
+	}
+	return c.needs(v)
+}
+
+// The order matters in one point: what may fill a cache stands last.
+var checks = []check{
+	{"visitors are denied", visitorsDenied, visitors},
+	{"a denial is a 401 with one challenge", visitorIsDenied, denials},
+	{"other methods are denied, too", visitorIsDenied, methods},
+	{"other spellings of the path are no way in", nil, paths},
+	{"the application learns who sent a request", tokenPasses, identity},
+	{"forged identity fields do not arrive", arrives, forgedFields},
+	{"forged trailers do not arrive", arrives, forgedTrailers},
+	{"Connection takes no identity away", tokenPasses, connectionTokens},
+	{"only WebSockets are upgraded", arrives, upgrades},
+	{"two Authorization lines do not pass", tellsApart, twoAuthorizations},
+	{"a client's word about its request is not believed", deniesOrTellsApart, claims},
+	{"the client's query is no policy", deniesOrTellsApart, queries},
+	{"a POST of 1 MB arrives whole", arrives, longPost},
+	{"a verdict is kept for nobody else", tellsApart, keptVerdicts},
+	{"a page is kept for nobody else", arrives, keptPages},
+}
+
+// What a check may need.
+
+func visitorsDenied(v *visit) string {
+	if v.Optional {
+		return "visitors are welcome (-optional)"
+	}
+	return ""
+}
+
+func visitorIsDenied(v *visit) string {
+	if v.visitorPasses {
+		return "visitors pass"
+	}
+	return ""
+}
+
+func arrives(v *visit) string {
+	if v.tokenPasses || v.visitorPasses {
+		return ""
+	}
+	return needsToken(v)
+}
+
+func tellsApart(v *visit) string {
+	switch {
+	case v.tellsApart():
+		return ""
+	case v.tokenPasses:
+		return "everybody passes, and the application learns no X-Authgear-User-Id"
+	}
+	return needsToken(v)
+}
+
+func deniesOrTellsApart(v *visit) string {
+	if !v.visitorPasses {
+		return ""
+	}
+	return tellsApart(v)
+}
+
+func tokenPasses(v *visit) string {
+	if v.tokenPasses {
+		return ""
+	}
+	return needsToken(v)
+}
+
+func needsToken(v *visit) string {
+	if v.Token == "" {
+		return "needs a good access token (-token FILE)"
+	}
+	return "the access token does not pass; is it still good?"
+}
+
+// visitors checks that nobody passes without a good credential.
+func visitors(v *visit) {
+	for _, s := range []sender{
+		{"no credential", nil},
+		{"a bad token", []string{"Authorization", "Bearer doctor"}},
+		{"a token that looks like a JWT", []string{"Authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJkb2N0b3IifQ."}},
+		{"another scheme", []string{"Authorization", "Basic ZG9jdG9yOmRvY3Rvcg=="}},
+		{"an empty session cookie", []string{"Cookie", v.CookiePrefix + "session="}},
+		{"a bad session cookie", []string{"Cookie", v.CookiePrefix + "session=doctor.doctor"}},
+		{"forged identity fields", forge(spell("-"))},
+	} {
+		if a := v.send(request{fields: s.fields}); len(a.arrived) > 0 {
+			v.find(visitorsPass, "%s: it arrived", s.name)
+		}
+	}
+}
+
+// keeping matches a Cache-Control by which a cache may keep a 401.
+var keeping = regexp.MustCompile(`(?i)\bpublic\b|\bs-maxage=|\bmax-age=0*[1-9]`)
+
+func denials(v *visit) {
+	for _, s := range []sender{{"no credential", nil}, {"a bad token", []string{"Authorization", "Bearer doctor"}}} {
+		a := v.send(request{fields: s.fields})
+		if a.err != nil {
+			v.find(unclearDenial, "%s: no answer (%v)", s.name, a.err)
+			continue
+		}
+		if a.status != http.StatusUnauthorized {
+			v.find(unclearDenial, "%s: the answer is %d", s.name, a.status)
+		} else if n := len(a.header.Values("WWW-Authenticate")); n != 1 {
+			v.find(challengeNotOnce, "%s: it is there %d times", s.name, n)
+		}
+		if keeping.MatchString(strings.Join(a.header.Values("Cache-Control"), ",")) {
+			v.find(keptDenial, "%s: Cache-Control of the %d lets caches keep it", s.name, a.status)
+		}
+	}
+	if v.tokenPasses {
+		denied, fresh := v.with(random()), v.with(random())
+		v.send(request{target: denied})
+		a := v.send(request{target: denied, fields: v.good()})
+		if len(a.arrived) == 0 && len(v.send(request{target: fresh, fields: v.good()}).arrived) > 0 {
+			v.find(keptDenial, "a good token, where a visitor had been denied: the answer is %d", a.status)
+		}
+	}
+}
+
+// methods sends none that could change something, should another application be
+// behind it: an unknown one stands for those.
+func methods(v *visit) {
+	for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "DOCTOR"} {
+		if a := v.send(request{method: method}); v.gained(a) != "" {
+			v.find(methodEvades, "%s without a credential: %s", method, v.gained(a))
+		}
+	}
+}
+
+// paths sends paths that an application may read as that of the URL.
+func paths(v *visit) {
+	for _, path := range spellPath(v.URL.EscapedPath()) {
+		target := path
+		if v.URL.RawQuery != "" {
+			target += "?" + v.URL.RawQuery
+		}
+		a := v.send(request{target: target, fields: forge(spell("-"))})
+		if len(a.arrived) > 0 && !v.Optional && !v.visitorPasses {
+			v.find(pathEvades, "%s without a credential: it arrived", path)
+		} else if names := forged(a.arrived, "-"); len(names) > 0 && !v.forgesAt("") {
+			v.find(pathEvades, "%s: forged fields arrived: %s", path, few(names))
+		}
+	}
+}
+
+// forgesAt tells whether forged fields arrive there anyway.
+func (v *visit) forgesAt(target string) bool {
+	return len(forged(v.send(request{target: target, fields: forge(spell("-"))}).arrived, "-")) > 0
+}
+
+func spellPath(path string) (list []string) {
+	if path == "" {
+		path = "/"
+	}
+	tail := strings.TrimPrefix(path, "/")
+	list = []string{
+		"//" + tail, "/./" + tail, "/%2e/" + tail, "/doctor/../" + tail, "/doctor/%2e%2e/" + tail, "/doctor/..;/" + tail, "/doctor%2f..%2f" + tail,
+		"/;doctor/" + tail, path + "/", path + "/.", path + "%2f", path + ";doctor=1", path + "%20", path + ".json", path + "%00",
+	}
+	if tail != "" && tail[0] != '%' {
+		list = append(list, fmt.Sprintf("/%%%02x%s", tail[0], tail[1:]), "/"+strings.ToUpper(tail), "/"+strings.ToUpper(tail[:1])+tail[1:])
+	}
+	return slices.DeleteFunc(list, func(p string) bool { return p == path })
+}
+
+func identity(v *visit) {
+	if v.user == "" {
+		v.find(noIdentity, "with a good token: no X-Authgear-User-Id arrived")
+	}
+}
+
+func forgedFields(v *visit) {
+	for _, s := range v.senders() {
+		plain := false // forged fields pass as they are
+		for _, f := range []struct {
+			how    string
+			fields []string
+			p      *problem
+		}{
+			{"", forge(spell("-")), identityForged},
+			{"each twice", forge(append(spell("-"), spell("-")...)), identityForged},
+			{"with _", forge(spell("_")), aliasForged},
+			{"with .", forge(spell(".")), aliasForged},
+			{"with - and _", forge(mixed("_")), aliasForged},
+			{"with - and .", forge(mixed(".")), aliasForged},
+		} {
+			names := forged(v.send(request{fields: append(f.fields, s.fields...)}).arrived, "-_.")
+			if len(names) == 0 || plain && f.p == identityForged {
+				continue
+			}
+			plain = plain || f.p == identityForged
+			how := s.name
+			if f.how != "" {
+				how += ", " + f.how
+			}
+			v.find(f.p, "%s: %s", how, few(names))
+		}
+		a := v.send(request{fields: append([]string{"X-Authgear-Doctor", mark}, s.fields...)})
+		if a.has("X-Authgear-Doctor", mark) {
+			v.find(unknownPasses, "%s: X-Authgear-Doctor", s.name)
+		}
+	}
+}
+
+func forgedTrailers(v *visit) {
+	for _, s := range v.senders() {
+		a := v.send(request{method: "POST", fields: s.fields, body: "doctor", trailers: forge([]string{"X-Authgear-User-Id"})})
+		for _, x := range a.arrived {
+			if x.header.Get("X-Authgear-User-Id") == mark {
+				v.find(identityForged, "%s, as a trailer: X-Authgear-User-Id", s.name)
+			}
+			if x.trailer.Get("X-Authgear-User-Id") == mark {
+				v.find(trailerPasses, "%s: X-Authgear-User-Id", s.name)
+			}
+		}
+	}
+}
+
+// connectionTokens names the identity in Connection. RFC 9110 §7.6.1.
+func connectionTokens(v *visit) {
+	before := v.send(request{fields: v.good()})
+	for _, value := range []string{"close, X-Authgear-User-Id", "close, " + strings.Join(spell("-"), ", ")} {
+		a := v.send(request{fields: append([]string{"Connection", value}, v.good()...)})
+		for _, name := range spell("-") {
+			if len(before.arrived) > 0 && before.arrived[0].header.Get(name) != "" && len(a.arrived) > 0 && a.arrived[0].header.Get(name) == "" {
+				v.find(identityTaken, "%s was named in Connection and did not arrive", name)
+			}
+		}
+	}
+}
+
+func upgrades(v *visit) {
+	for _, s := range v.senders() {
+		for _, protocol := range []string{"h2c", "H2C", "websocket, h2c", "h2c, websocket", "doctor/1, h2c", "doctor/1"} {
+			a := v.send(request{fields: append([]string{
+				"Connection", "Upgrade, HTTP2-Settings", "Upgrade", protocol, "HTTP2-Settings", "AAMAAABkAAQAAP__",
+			}, s.fields...)})
+			switch {
+			case !a.has("Connection", "upgrade"):
+			case a.has("Upgrade", "h2c"):
+				v.find(tunnel, "%s: Upgrade: %s", s.name, protocol)
+			case a.has("Upgrade", "doctor/1"):
+				v.find(otherProtocol, "%s: Upgrade: %s", s.name, protocol)
+			}
+		}
+	}
+}
+
+// has tells whether a field arrived whose value contains that, in any case.
+func (a answer) has(name, value string) bool {
+	return slices.ContainsFunc(a.arrived, func(x arrival) bool {
+		return strings.Contains(strings.ToLower(strings.Join(x.header.Values(name), ",")), strings.ToLower(value))
+	})
+}
+
+func twoAuthorizations(v *visit) {
+	bad := []string{"Authorization", "Bearer doctor"}
+	for _, s := range []sender{
+		{"a good token, then a bad one", append(v.good(), bad...)},
+		{"a bad token, then a good one", append(bad, v.good()...)},
+	} {
+		if a := v.send(request{fields: s.fields}); v.isUser(a) {
+			v.find(twoCredentials, "%s: %s", s.name, v.gained(a))
+		}
+	}
+}
+
+// claims sends what only a proxy may say.
+func claims(v *visit) {
+	for _, c := range []struct{ name, value string }{
+		{"X-Forwarded-Host", "doctor.invalid"}, {"X-Forwarded-Proto", "ftp"}, {"X-Forwarded-Method", "OPTIONS"},
+		{"X-Forwarded-Uri", "/favicon.ico"}, {"X-Forwarded-For", "127.0.0.1"}, {"X-Real-Ip", "127.0.0.1"},
+		{"X-Original-Url", "http://doctor.invalid/favicon.ico"}, {"X-Original-Uri", "/favicon.ico"}, {"X-Original-Method", "OPTIONS"},
+		{"X-Rewrite-Url", "/favicon.ico"}, {"X-Http-Method-Override", "OPTIONS"}, {"Forwarded", "for=127.0.0.1;host=doctor.invalid;proto=ftp"},
+	} {
+		field := []string{c.name, c.value}
+		if a := v.send(request{fields: field}); v.gained(a) != "" {
+			v.find(claimBelieved, "%s without a credential: %s", c.name, v.gained(a))
+		}
+		if !v.tellsApart() {
+			continue
+		}
+		a := v.send(request{fields: append(field, v.good()...)})
+		if !v.isUser(a) && a.status != http.StatusBadRequest && v.isUser(v.send(request{fields: v.good()})) {
+			v.find(claimBelieved, "%s with a good token: that user no more, the answer is %d", c.name, a.status)
+		}
+	}
+}
+
+func queries(v *visit) {
+	if a := v.send(request{target: v.with("optional")}); v.gained(a) != "" {
+		v.find(queryIsPolicy, "?optional without a credential: %s", v.gained(a))
+	}
+	if !v.tellsApart() {
+		return
+	}
+	for _, query := range []string{"role=doctor", "doctor"} {
+		if a := v.send(request{target: v.with(query), fields: v.good()}); !v.isUser(a) && v.isUser(v.send(request{fields: v.good()})) {
+			v.find(queryIsPolicy, "?%s with a good token: the answer is %d", query, a.status)
+		}
+	}
+}
+
+// with returns the target with a query added.
+func (v *visit) with(query string) string {
+	target := v.URL.RequestURI()
+	if strings.Contains(target, "?") {
+		return target + "&" + query
+	}
+	return target + "?" + query
+}
+
+// bodySize is less than the 1 MiB that nginx allows by itself.
+const bodySize = 1_000_000
+
+func longPost(v *visit) {
+	senders := v.senders()
+	s := senders[len(senders)-1]
+	body := strings.Repeat("doctor 90\n", bodySize/10)
+	a := v.send(request{method: "POST", fields: s.fields, body: body})
+	switch {
+	case a.status == http.StatusRequestEntityTooLarge:
+		v.find(bodyTooLong, "%s: the answer is 413", s.name)
+	case len(a.arrived) == 0 && a.err != nil:
+		v.find(bodyLost, "%s: nothing arrived (%v)", s.name, a.err)
+	case len(a.arrived) == 0:
+		v.find(bodyLost, "%s: nothing arrived, the answer is %d", s.name, a.status)
+	case a.arrived[0].method != "POST" || a.arrived[0].sum != sha256.Sum256([]byte(body)):
+		v.find(bodyLost, "%s: %s with %d of %d bytes arrived, or others", s.name, a.arrived[0].method, a.arrived[0].length, bodySize)
+	}
+}
+
+// keptVerdicts sends the token in one place beside strange credentials in the
+// others, and then those alone.
+func keptVerdicts(v *visit) {
+	bearer := []string{"Authorization", "Bearer " + random()}
+	inCookie := v.cookies(v.Token)
+	good := v.good()
+	for _, tt := range []struct {
+		name        string
+		first, then []string
+	}{
+		{
+			"the token in the cookie " + v.CookiePrefix + "app_access_token, then a request without it",
+			append(bearer, inCookie...),
+			append(bearer, "Cookie", strings.ReplaceAll(inCookie[1], v.Token, "")),
+		},
+		{"the token in Authorization, then a request without it", good, good[2:]},
+		{"the token, then one with another end", good, append([]string{"Authorization", "Bearer " + otherEnd(v.Token)}, good[2:]...)},
+	} {
+		if !v.isUser(v.send(request{fields: tt.first})) {
+			continue // that place is not one for tokens here
+		}
+		if a := v.send(request{fields: tt.then}); v.isUser(a) {
+			v.find(sharedVerdict, "%s: %s", tt.name, v.gained(a))
+		}
+	}
+}
+
+// otherEnd changes what no reader may overlook: the last bits of a character of
+// base64 may be without meaning, the one before it never is.
+func otherEnd(token string) string {
+	b := []byte(token)
+	i := max(len(b)-2, 0)
+	if b[i] == 'x' {
+		b[i] = 'y'
+	} else {
+		b[i] = 'x'
+	}
+	return string(b)
+}
+
+func keptPages(v *visit) {
+	senders := v.senders()
+	owner := senders[len(senders)-1]
+	for _, kind := range []pageKind{mayBeKept, withCookie} {
+		what := map[pageKind]string{mayBeKept: "its page", withCookie: "its page or Set-Cookie"}[kind]
+		target := v.with("doctor=" + random())
+		v.send(request{target: target, fields: owner.fields, page: kind})
+		if v.tokenPasses {
+			if v.send(request{target: target, page: kind}).other {
+				v.find(sharedPage, "a request %s, then a visitor: the visitor is given %s", owner.name, what)
+				continue
+			}
+			if v.send(request{target: target, fields: v.cookies(v.Token), page: kind}).other {
+				v.find(sharedPage, "a request %s, then one with it in a cookie: the latter is given %s", owner.name, what)
+				continue
+			}
+		}
+		if v.send(request{target: target, fields: owner.fields, page: kind}).other {
+			v.find(keptPage, "the same request %s again: %s comes from the proxy", owner.name, what)
+		}
+	}
+}
+
+func random() string { return "doctor" + rand.Text() }
