@@ -39,6 +39,7 @@ func printSnippet(args []string, stdout io.Writer) error {
 	flags.StringVar(&setup.Service, "service", near(set.Listen), "where the proxy reaches this service: `host:port` or unix:/path.sock (from AUTHGEAR_LISTEN)")
 	flags.StringVar(&setup.App, "app", snippet.Shipped.App, "where it reaches the application: `host:port`")
 	flags.StringVar(&setup.Policy, "policy", "", "who may pass what has no location of its own: a `query` such as 'role=staff&verified'")
+	flags.StringVar(&setup.SignIn, "sign-in", "", "the `path` of the application to which browsers are sent to sign in, such as /login")
 	err := flags.Parse(args)
 	name := flags.Arg(0)
 	if err == nil && name != "" {
@@ -55,12 +56,12 @@ func printSnippet(args []string, stdout io.Writer) error {
 	case name == "":
 		return errors.New("snippet of which proxy: nginx, traefik, caddy, envoy or haproxy?")
 	}
-	rule, err := policy.Parse(setup.Policy)
+	rule, err := policy.Parse(strings.TrimPrefix(setup.Query(), "?"))
 	if err == nil {
 		err = set.Mode.allows(rule)
 	}
 	if err != nil {
-		return fmt.Errorf("-policy: %w", err)
+		return fmt.Errorf("-policy, -sign-in: %w", err)
 	}
 	return printFiles(stdout, name, setup)
 }

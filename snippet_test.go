@@ -65,6 +65,10 @@ func TestASnippetHasTheSettingsInForce(t *testing.T) {
 		{"a policy in Traefik", "", "-policy verified traefik/dynamic.yml", []string{"/traefik?verified\n"}},
 		{"a policy in Caddy", "", "caddy -policy verified", []string{`import authgear "verified"`}},
 		{"a policy in HAProxy", "", "haproxy -policy verified", []string{"str(?verified)\n    http-request set-var(txn.authgear_policy) str(?optional)"}},
+		{"a sign-in in nginx", "", "nginx -sign-in /enter -policy verified", []string{"/nginx?verified&sign_in=/enter;", "/nginx?role=admin&sign_in=/enter;", "\n        location = /enter {"}},
+		{"a sign-in in Traefik", "", "traefik -sign-in /enter -policy verified", []string{"/traefik?verified&sign_in=/enter\n", "rule: Path(`/enter`)"}},
+		{"a sign-in in Caddy", "", "caddy -sign-in /enter -policy verified", []string{`import authgear "verified&sign_in=/enter"`, "\n\thandle /enter {"}},
+		{"a sign-in in HAProxy", "", "haproxy -sign-in /enter -policy verified", []string{"\n    http-request set-var(txn.authgear_policy) str(?verified&sign_in=/enter)", "if { path /enter }"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, stdout, stderr := result(t, proxytest.Command(t, []string{tt.setting}, append([]string{"snippet"}, strings.Fields(tt.args)...)...))
@@ -89,6 +93,8 @@ func TestASnippetThatCannotBe(t *testing.T) {
 		{"", "nginx -policy role=a;b", "write %3B"},
 		{"", "nginx -app x$y:80", "may not stand"},
 		{"", "envoy -policy verified", "no room for a policy"},
+		{"", "envoy -sign-in /login", "no room for a policy"},
+		{"", "nginx -sign-in login", "sign_in"},
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "traefik", "not ask over a unix socket"},
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "envoy", "not ask over a unix socket"},
 		{"AUTHGEAR_MODE=jwt", "nginx -policy max_staleness=1s", "AUTHGEAR_MODE=jwt"},

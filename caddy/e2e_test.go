@@ -5,14 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"authgear-forward-auth/caddy"
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
 )
+
+func TestMain(m *testing.M) { proxytest.Main(m, "Caddy", proxytest.BuiltVersion("caddy")) }
 
 const secret = "0123456789abcdef0123456789abcdef"
 
@@ -31,11 +32,11 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 		"127.0.0.1:8000", proxytest.Upstream(t),
 		"127.0.0.1:4180", strings.Replace(listen, "unix:", "unix/", 1),
 	)...)
-	caddy := exec.Command(proxytest.Built(t, "caddy"), "run", "--config", conf, "--adapter", "caddyfile")
+	cmd := exec.Command(proxytest.Built(t, "caddy"), "run", "--config", conf, "--adapter", "caddyfile")
 	home := proxytest.Dir(t)
-	caddy.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
-	proxytest.Start(t, caddy, front)
-	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true, RefusesH2C: true}
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	proxytest.Start(t, cmd, front)
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true}
 }
 
 func TestCaddy(t *testing.T) {
@@ -48,7 +49,22 @@ func TestCaddyOverAUnixSocket(t *testing.T) {
 
 // As with TLS, where Caddy takes it by itself.
 func TestHTTP2(t *testing.T) {
-	proxytest.HTTP2(t, newStand(t, proxytest.FreeAddr(t), "\tservers {\n", "\tservers {\n\t\tprotocols h1 h2c\n"))
+	st := newStand(t, proxytest.FreeAddr(t), "\tservers {\n", "\tservers {\n\t\tprotocols h1 h2c\n")
+	proxytest.HTTP2(t, st, st.URL)
+}
+
+func TestGRPC(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), "\tservers {\n", "\tservers {\n\t\tprotocols h1 h2c\n",
+		"dial_timeout 1s\n\t\t\tresponse_header_timeout 60s", "versions h2c\n\t\t\tdial_timeout 1s\n\t\t\tresponse_header_timeout 60s")
+	proxytest.GRPC(t, st, st.URL)
+}
+
+func TestPreflight(t *testing.T) {
+	proxytest.Preflight(t, newStand(t, proxytest.FreeAddr(t), `"role=admin"`, `"role=admin&preflight"`))
+}
+
+func TestSignIn(t *testing.T) {
+	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), caddy.SignIn(proxytest.SignInPath)...))
 }
 
 func TestAQuestionIsPlain(t *testing.T) {
@@ -91,19 +107,7 @@ func TestARollingRestartFailsNoRequest(t *testing.T) {
 	first, second := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
 	st := newStand(t, first,
 		"forward_auth 127.0.0.1:4180 {", "forward_auth "+first+" "+second+" {\nlb_try_duration 1s\nlb_try_interval 10ms")
-	other := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+second, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
-	other.Start()
-	var restarted atomic.Bool
-	var crowd sync.WaitGroup
-	crowd.Go(func() {
-		st.Crowd(t, func() bool { return !restarted.Load() }, st.User(authgeartest.User{ID: "bob"})...)
-	})
-	for _, service := range []*proxytest.Service{st.Service, other, st.Service, other} {
-		service.Stop()
-		service.Start()
-	}
-	restarted.Store(true)
-	crowd.Wait()
+	proxytest.RollingRestart(t, st, second)
 }
 
 // Each of these lines closes a hole.

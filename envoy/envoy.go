@@ -28,8 +28,8 @@ var Dialect = forwardauth.Dialect{
 // its path is, behind the prefix.
 func original(h *fasthttp.RequestHeader) forwardauth.Original {
 	path := strings.TrimPrefix(string(h.RequestURI()), strings.TrimSuffix(Prefix, "/"))
-	path, _, _ = strings.Cut(path, "?")
-	return forwardauth.Original{Method: string(h.Method()), Host: string(h.Host()), Path: path}
+	path, query, _ := strings.Cut(path, "?")
+	return forwardauth.Original{Method: string(h.Method()), Host: string(h.Host()), Path: path, Query: query}
 }
 
 //go:embed envoy.yaml
@@ -37,7 +37,7 @@ var conf string
 
 // Config is envoy.yaml. It has no room for a policy.
 func Config(s snippet.Setup) ([]snippet.File, error) {
-	if s.Policy != "" {
+	if s.Query() != "" {
 		return nil, errors.New("ext_authz leaves no room for a policy: path and query of its question are the client's")
 	}
 	shippedApp, _ := endpoint(snippet.Shipped.App)

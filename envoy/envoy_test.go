@@ -14,6 +14,15 @@ import (
 // of ext_authz tells of: the client's method, path_prefix and the client's path
 // and query, Host, Authorization and the allowed fields, and Content-Length: 0.
 
+func TestMain(m *testing.M) { proxytest.Main(m, "Envoy", "") }
+
+// replayed says of which stories a test has sent what Envoy would ask.
+func replayed(t *testing.T, stories ...string) {
+	for _, story := range stories {
+		proxytest.Found(t, story, "replayed")
+	}
+}
+
 // newService runs the service with an Authgear.
 func newService(t *testing.T) (*proxytest.Service, *authgeartest.Server) {
 	authgear := authgeartest.Start(t, authgeartest.Options{})
@@ -57,6 +66,7 @@ func TestEveryMethodIsAnswered(t *testing.T) {
 			t.Errorf("%s without a credential: status %d, %v; want 401", method, resp.StatusCode, resp.Header)
 		}
 	}
+	replayed(t, "no credential is challenged", "a JWT passes and the application learns who it is", "HEAD and OPTIONS")
 }
 
 // The query is the client's, and so is what looks like a path of the service.
@@ -79,12 +89,13 @@ func TestNothingThatAClientAsksForIsPolicy(t *testing.T) {
 			t.Errorf("%.60q: a user gets status %d, %v; want 200", target, resp.StatusCode, resp.Header)
 		}
 	}
+	replayed(t, "what a client asks for is no policy")
 }
 
 func TestTheCredentialsAreTheClients(t *testing.T) {
 	s, authgear := newService(t)
 	ada := authgear.AddUser(authgeartest.User{ID: "ada"})
-	resp, _ := check(t, s, "GET", "/", "Cookie", "a=1; session="+authgear.SessionCookie(ada), "User-Agent", "curl")
+	resp, _ := check(t, s, "GET", "/", "Cookie", "session=\xc3\xa4; a=1; session="+authgear.SessionCookie(ada), "User-Agent", "curl")
 	if resp.StatusCode != 200 || resp.Header.Get("X-Authgear-User-Id") != "ada" {
 		t.Errorf("a session cookie: status %d, %v; want 200", resp.StatusCode, resp.Header)
 	}
@@ -100,6 +111,7 @@ func TestTheCredentialsAreTheClients(t *testing.T) {
 	if got := resp.Header.Values("Set-Cookie"); resp.StatusCode != 401 || len(got) != 1 || !strings.HasPrefix(got[0], "session=;") {
 		t.Errorf("a dead session: status %d, Set-Cookie %q", resp.StatusCode, got)
 	}
+	replayed(t, "a session cookie passes, behind a planted one", "two Authorization lines never pass")
 }
 
 // Envoy passes on the client's Host. One that cannot be read is refused, and is
@@ -111,6 +123,7 @@ func TestAStrangeHostIsNoOutage(t *testing.T) {
 			t.Errorf("%s: status %d, want 400 or 401", host, resp.StatusCode)
 		}
 	}
+	replayed(t, "a strange Host is no outage")
 }
 
 func TestAnOutageIsNoSignOut(t *testing.T) {
@@ -119,6 +132,7 @@ func TestAnOutageIsNoSignOut(t *testing.T) {
 	if resp, _ := check(t, s, "GET", "/", proxytest.Bearer("unseen")...); resp.StatusCode != 503 {
 		t.Errorf("status %d, want 503", resp.StatusCode)
 	}
+	replayed(t, "while Authgear is down nobody is signed out")
 }
 
 // A path of the service that merely begins alike is none.

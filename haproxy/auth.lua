@@ -15,6 +15,14 @@ local identity = {
   "x-authgear-session-authenticated-at", "x-authgear-client-id", "x-authgear-scope",
 }
 
+-- The client's own fields that the service is told.
+local told = {
+  "authorization", "cookie",
+  "accept", "sec-fetch-mode", -- by these a page is known, for sign_in
+  -- By these a preflight is known, and what only looks like one.
+  "origin", "access-control-request-method", "x-http-method-override", "x-http-method", "x-method-override",
+}
+
 -- lines returns the lines of a field in the order in which they came.
 local function lines(headers, name)
   local field, list = headers[name], {}
@@ -24,24 +32,22 @@ local function lines(headers, name)
   return list
 end
 
--- ask puts the question. Only the credentials are the client's own words, line
+-- ask puts the question. Of the client's own words only these fields go along, line
 -- by line as they came: two Authorization lines are for the service to refuse.
 local function ask(txn, policy)
   local sent = txn.http:req_get_headers()
-  return core.httpclient():get{
-    url = url .. policy,
-    timeout = patience,
-    headers = {
-      ["authorization"] = lines(sent, "authorization"),
-      ["cookie"] = lines(sent, "cookie"),
-      ["user-agent"] = {txn.sf:req_fhdr("user-agent")},
-      ["x-forwarded-for"] = {txn.sf:src()}, -- whom the client names is not believed
-      ["x-forwarded-method"] = {txn.sf:method()},
-      ["x-forwarded-proto"] = {txn.sf:ssl_fc() == "1" and "https" or "http"},
-      ["x-forwarded-host"] = {txn.sf:req_fhdr("host")},
-      ["x-forwarded-uri"] = {txn.sf:pathq()},
-    },
+  local headers = {
+    ["user-agent"] = {txn.sf:req_fhdr("user-agent")},
+    ["x-forwarded-for"] = {txn.sf:src()}, -- whom the client names is not believed
+    ["x-forwarded-method"] = {txn.sf:method()},
+    ["x-forwarded-proto"] = {txn.sf:ssl_fc() == "1" and "https" or "http"},
+    ["x-forwarded-host"] = {txn.sf:req_fhdr("host")},
+    ["x-forwarded-uri"] = {txn.sf:pathq()},
   }
+  for _, name in ipairs(told) do
+    headers[name] = lines(sent, name)
+  end
+  return core.httpclient():get{url = url .. policy, timeout = patience, headers = headers}
 end
 
 -- http-request lua.authgear: the policy is the variable txn.authgear_policy, such
@@ -57,6 +63,7 @@ core.register_action("authgear", {"http-req"}, function(txn)
   end
   keep("txn.authgear_set_cookie", lines(said, "set-cookie")[1])
   if answer.status == 401 or answer.status == 403 then
+    keep("txn.authgear_location", answer.status == 401 and lines(said, "location")[1]) -- only with sign_in
     keep("txn.authgear_challenge", lines(said, "www-authenticate")[1])
     keep("txn.authgear_body", answer.body)
     txn:set_var("txn.authgear_status", answer.status)
@@ -83,10 +90,14 @@ end)
 -- and the answer may be lost.)
 core.register_service("authgear_denies", "http", function(applet)
   local status, body = applet:get_var("txn.authgear_status"), applet:get_var("txn.authgear_body") or ""
-  local challenge = applet:get_var("txn.authgear_challenge")
+  local challenge, location = applet:get_var("txn.authgear_challenge"), applet:get_var("txn.authgear_location")
   if status ~= 401 and status ~= 403 then
     status, body = 503, '{"error":"temporarily_unavailable","error_description":"Try again in a moment."}'
     applet:add_header("retry-after", "1")
+  end
+  if location then
+    status, body, challenge = 302, "", nil
+    applet:add_header("location", location)
   end
   if challenge then
     applet:add_header("www-authenticate", challenge)

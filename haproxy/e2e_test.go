@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"authgear-forward-auth/haproxy"
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
 )
+
+func TestMain(m *testing.M) { proxytest.Main(m, "HAProxy", proxytest.InstalledVersion("haproxy")) }
 
 const secret = "0123456789abcdef0123456789abcdef"
 
@@ -28,12 +31,7 @@ type edits struct{ conf, script []string }
 // newStand runs HAProxy with the shipped configuration and the shipped auth.lua,
 // and all that stands around it. listen is the service's address.
 func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
-	haproxy, err := exec.LookPath("haproxy")
-	if err != nil {
-		if haproxy = "/usr/sbin/haproxy"; exec.Command(haproxy, "-v").Run() != nil {
-			t.Fatal("HAProxy is not installed: `make test` installs it")
-		}
-	}
+	program := proxytest.Installed(t, "haproxy")
 	authgear := authgeartest.Start(t, authgeartest.Options{})
 	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
 		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
@@ -48,8 +46,8 @@ func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
 		"server app 127.0.0.1:8000", "server app "+proxytest.Upstream(t),
 		"server one 127.0.0.1:4180", "server one "+strings.Replace(listen, "unix:", "unix@", 1),
 	)...)
-	proxytest.Start(t, exec.Command(haproxy, "-db", "-f", conf), front, asked)
-	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true, RefusesH2C: true}
+	proxytest.Start(t, exec.Command(program, "-db", "-f", conf), front, asked)
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true}
 }
 
 func TestHAProxy(t *testing.T) {
@@ -66,11 +64,13 @@ func TestAQuestionIsPlain(t *testing.T) {
 	proxytest.PlainQuestions(t, st, last, "/haproxy")
 
 	st.Raw(t, "//x/..%2fy?a=%2f", "Authorization", "Bearer a", "Cookie", "a=1", "User-Agent", "curl", "Authorization", "Bearer b", "Cookie", "b=2, c",
-		"Accept-Language", "de", "X-Real-Ip", "6.6.6.6")
+		"Accept-Language", "de", "X-Real-Ip", "6.6.6.6",
+		"Origin", "https://x", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Site", "none", "X-HTTP-Method-Override", "PUT")
 	want := http.Header{
 		"Authorization": {"Bearer a", "Bearer b"}, "Cookie": {"a=1", "b=2, c"}, "User-Agent": {"curl"}, "Accept": {"*/*"},
 		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Method": {"GET"}, "X-Forwarded-Proto": {"http"},
 		"X-Forwarded-Host": {strings.TrimPrefix(st.URL, "http://")}, "X-Forwarded-Uri": {"//x/..%2fy?a=%2f"},
+		"Origin": {"https://x"}, "Sec-Fetch-Mode": {"cors"}, "X-Http-Method-Override": {"PUT"},
 	}
 	got := last().Header
 	for name, values := range got {
@@ -263,26 +263,28 @@ func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
 }
 
 func TestHTTP2(t *testing.T) {
-	proxytest.HTTP2(t, newStand(t, proxytest.FreeAddr(t), edits{}))
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	proxytest.HTTP2(t, st, st.URL)
+}
+
+func TestGRPC(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"\n\n# authgear-forward-auth, as auth.lua", " proto h2\n\n# authgear-forward-auth, as auth.lua"}})
+	proxytest.GRPC(t, st, st.URL)
+}
+
+func TestPreflight(t *testing.T) {
+	proxytest.Preflight(t, newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"str(?role=admin)", "str(?role=admin&preflight)"}}))
+}
+
+func TestSignIn(t *testing.T) {
+	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), edits{conf: haproxy.SignIn(proxytest.SignInPath)}))
 }
 
 // Of two services one at a time may be restarted.
 func TestARollingRestartFailsNoRequest(t *testing.T) {
 	first, second := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
 	st := newStand(t, first, edits{conf: []string{"server one 127.0.0.1:4180", "server one " + first + "\n    server two " + second}})
-	other := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+second, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
-	other.Start()
-	var restarted atomic.Bool
-	var crowd sync.WaitGroup
-	crowd.Go(func() {
-		st.Crowd(t, func() bool { return !restarted.Load() }, st.User(authgeartest.User{ID: "bob"})...)
-	})
-	for _, service := range []*proxytest.Service{st.Service, other, st.Service, other} {
-		service.Stop()
-		service.Start()
-	}
-	restarted.Store(true)
-	crowd.Wait()
+	proxytest.RollingRestart(t, st, second)
 }
 
 // Each of these lines closes a hole.

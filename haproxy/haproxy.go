@@ -11,8 +11,20 @@ import (
 
 // Dialect is that of HAProxy.
 var Dialect = forwardauth.Dialect{
-	Name:     "haproxy",
-	Original: forwardauth.XForwarded,
+	Name:            "haproxy",
+	Original:        forwardauth.XForwarded,
+	LocationWith401: true,
+}
+
+// SignIn returns the edits of haproxy.cfg, old text and new in turn, by which a
+// browser that asks for a page is sent to that path of the application to sign in.
+func SignIn(path string) []string {
+	return []string{
+		"#signin ", "",
+		"str(?sign_in=/login)", "str(?sign_in=" + path + ")",
+		"str(?role=admin)", "str(?role=admin&sign_in=" + path + ")",
+		"{ path /login }", "{ path " + path + " }",
+	}
 }
 
 var (
@@ -24,15 +36,17 @@ var (
 
 // Config is haproxy.cfg and auth.lua.
 func Config(s snippet.Setup) ([]snippet.File, error) {
-	first := "    http-request set-var(txn.authgear_policy) str(?optional)"
-	policy := ""
-	if s.Policy != "" {
-		policy = "    http-request set-var(txn.authgear_policy) str(?" + s.Policy + ")\n"
-	}
-	text, err := snippet.Edit(conf,
+	edits := []string{
 		snippet.Shipped.Service, strings.Replace(s.Service, "unix:", "unix@", 1),
 		snippet.Shipped.App, s.App,
-		first, policy+first,
-	)
+	}
+	const first = "    http-request set-var(txn.authgear_policy) str(?optional)   if public"
+	switch {
+	case s.SignIn != "":
+		edits = append(append(edits, "str(?sign_in=/login)", "str("+s.Query()+")"), SignIn(s.SignIn)...)
+	case s.Policy != "":
+		edits = append(edits, first, "    http-request set-var(txn.authgear_policy) str("+s.Query()+")\n"+first)
+	}
+	text, err := snippet.Edit(conf, edits...)
 	return []snippet.File{{Name: "haproxy.cfg", Text: text}, {Name: "auth.lua", Text: script}}, err
 }

@@ -1,17 +1,17 @@
 package nginx_test
 
 import (
-	"bytes"
-	"net/http"
 	"os/exec"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
+	"authgear-forward-auth/nginx"
 )
+
+func TestMain(m *testing.M) { proxytest.Main(m, "nginx", proxytest.InstalledVersion("nginx")) }
 
 const secret = "0123456789abcdef0123456789abcdef"
 
@@ -19,12 +19,7 @@ const secret = "0123456789abcdef0123456789abcdef"
 // around it. listen is the service's address; edits are further edits of the
 // configuration.
 func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		if nginx = "/usr/sbin/nginx"; exec.Command(nginx, "-v").Run() != nil {
-			t.Fatal("nginx is not installed: `make test` installs it")
-		}
-	}
+	program := proxytest.Installed(t, "nginx")
 	authgear := authgeartest.Start(t, authgeartest.Options{})
 	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
 		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
@@ -37,7 +32,7 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 		"server 127.0.0.1:4180;", "server "+listen+";",
 		"/tmp/authgear-nginx", proxytest.Dir(t)+"/nginx",
 	)...)
-	proxytest.Start(t, exec.Command(nginx, "-c", conf, "-g", "daemon off;"), front)
+	proxytest.Start(t, exec.Command(program, "-c", conf, "-g", "daemon off;"), front)
 	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesUnknown: true}
 }
 
@@ -47,6 +42,39 @@ func TestNginx(t *testing.T) {
 
 func TestNginxOverAUnixSocket(t *testing.T) {
 	proxytest.Run(t, newStand(t, "unix:"+filepath.Join(proxytest.Dir(t), "auth.sock")))
+}
+
+// nginx takes HTTP/2 with TLS alone.
+func TestHTTP2(t *testing.T) {
+	addr, listen := http2(t)
+	proxytest.HTTP2(t, newStand(t, proxytest.FreeAddr(t), listen...), "https://"+addr)
+}
+
+func TestGRPC(t *testing.T) {
+	addr, listen := http2(t)
+	st := newStand(t, proxytest.FreeAddr(t), append(listen,
+		"proxy_pass http://app;", "grpc_pass grpc://app;",
+		"proxy_set_header X-Authgear-", "grpc_set_header X-Authgear-")...)
+	proxytest.GRPC(t, st, "https://"+addr)
+}
+
+// http2 returns an address, and the edits by which nginx takes HTTP/2 there.
+func http2(t *testing.T) (addr string, edits []string) {
+	certificate, key := proxytest.Certificate(t)
+	addr = proxytest.FreeAddr(t)
+	return addr, []string{"server_name _;", "server_name _; listen " + addr + " ssl http2; ssl_certificate " + certificate + "; ssl_certificate_key " + key + ";"}
+}
+
+func TestPreflight(t *testing.T) {
+	proxytest.Preflight(t, newStand(t, proxytest.FreeAddr(t), "?role=admin;", "?role=admin&preflight;"))
+}
+
+func TestSignIn(t *testing.T) {
+	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), nginx.SignIn(proxytest.SignInPath)...))
+}
+
+func TestASlowServiceIsNoSignOut(t *testing.T) {
+	proxytest.ASlowService(t, newStand(t, proxytest.FreeAddr(t)), 10*time.Second)
 }
 
 // What becomes of the answers that nginx cannot pass on by itself.
@@ -87,23 +115,15 @@ func TestOnlyAWebSocketIsATunnel(t *testing.T) {
 	}
 }
 
-// With an hour to go until the next confirmation, only the event can tell.
+func TestAQuestionIsPlain(t *testing.T) {
+	addr, last := proxytest.Questions(t)
+	proxytest.PlainQuestions(t, newStand(t, proxytest.FreeAddr(t), "server 127.0.0.1:4180;", "server "+addr+";"), last, "/nginx")
+}
+
 func TestAuthgearsEventArrives(t *testing.T) {
 	st := newStand(t, proxytest.FreeAddr(t))
-	st.Authgear.Webhook(st.URL+"/hooks/authgear", secret)
-	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
-	who := proxytest.Bearer(st.Authgear.OpaqueToken(ada))
-	st.Expect(t, 200, "GET", "/", who...)
-	st.Authgear.Disable(ada)
-	proxytest.Eventually(t, "the user is out", func() bool {
-		resp, _ := st.Do(t, "GET", "/", nil, who...)
-		return resp.StatusCode == 401
-	})
-	for method, status := range map[string]int{"POST": 401, "GET": 403} { // unsigned
-		if resp, _ := st.Do(t, method, "/hooks/authgear", nil); resp.StatusCode != status {
-			t.Errorf("%s: status %d, want %d", method, resp.StatusCode, status)
-		}
-	}
+	proxytest.EventArrives(t, st, secret)
+	st.Expect(t, 403, "GET", "/hooks/authgear")
 }
 
 // A new connection for each question would cost three times the work.
@@ -111,33 +131,7 @@ func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 	listen := proxytest.FreeAddr(t)
 	between, count := proxytest.CountConnections(t, listen)
 	st := newStand(t, listen, "server 127.0.0.1:4180;", "server "+between+";", "worker_processes auto;", "worker_processes 1;")
-	bob := st.User(authgeartest.User{ID: "bob"})
-	down := func(w http.ResponseWriter, r *http.Request) { http.Error(w, "down", 500) }
-	for _, tt := range []struct {
-		name, method, path string
-		fields             []string
-		status             int
-	}{
-		{"no credential", "GET", "/", nil, 401},
-		{"a bad token", "GET", "/", proxytest.Bearer("eyJ.bad.token"), 401},
-		{"a body that is not wanted", "POST", "/", nil, 401},
-		{"a missing role", "GET", "/admin/", bob, 403},
-		{"a user", "GET", "/", bob, 200},
-		{"Authgear is away", "GET", "/", proxytest.Bearer("unseen"), 503},
-	} {
-		if tt.status == 503 {
-			st.Authgear.Fail("resolver", down)
-		}
-		for range 50 {
-			resp, _ := st.Do(t, tt.method, tt.path, bytes.NewReader(make([]byte, 1000)), tt.fields...)
-			if resp.StatusCode != tt.status {
-				t.Fatalf("%s: status %d, want %d", tt.name, resp.StatusCode, tt.status)
-			}
-		}
-		if n := count(); n != 1 {
-			t.Errorf("%s: %d connections to the service so far, want 1", tt.name, n)
-		}
-	}
+	proxytest.KeptConnections(t, st, count, 1)
 }
 
 // Of two services one at a time may be restarted. max_fails=0, since nginx would
@@ -145,19 +139,7 @@ func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 func TestARollingRestartFailsNoRequest(t *testing.T) {
 	first, second := proxytest.FreeAddr(t), proxytest.FreeAddr(t)
 	st := newStand(t, first, "server 127.0.0.1:4180;", "server "+first+" max_fails=0; server "+second+" max_fails=0;")
-	other := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+second, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
-	other.Start()
-	var restarted atomic.Bool
-	var crowd sync.WaitGroup
-	crowd.Go(func() {
-		st.Crowd(t, func() bool { return !restarted.Load() }, st.User(authgeartest.User{ID: "bob"})...)
-	})
-	for _, service := range []*proxytest.Service{st.Service, other, st.Service, other} {
-		service.Stop()
-		service.Start()
-	}
-	restarted.Store(true)
-	crowd.Wait()
+	proxytest.RollingRestart(t, st, second)
 }
 
 // Each of these lines closes a hole.

@@ -15,9 +15,21 @@ import (
 // Dialect is that of auth_request. nginx gives up a kept-alive connection
 // whose answer has a body, which makes a denial cost three times as much.
 var Dialect = forwardauth.Dialect{
-	Name:        "nginx",
-	Original:    original,
-	EmptyBodies: true,
+	Name:            "nginx",
+	Original:        original,
+	EmptyBodies:     true,
+	LocationWith401: true,
+}
+
+// SignIn returns the edits of nginx.conf, old text and new in turn, by which a
+// browser that asks for a page is sent to that path of the application to sign in.
+func SignIn(path string) []string {
+	return []string{
+		"#signin ", "",
+		"/nginx;", "/nginx?sign_in=" + path + ";",
+		"?role=admin;", "?role=admin&sign_in=" + path + ";",
+		"location = /login {", "location = " + path + " {",
+	}
 }
 
 // original reads X-Original-URL and X-Original-Method, as set in nginx.conf:
@@ -25,8 +37,8 @@ var Dialect = forwardauth.Dialect{
 func original(h *fasthttp.RequestHeader) forwardauth.Original {
 	_, rest, _ := strings.Cut(string(h.Peek("X-Original-Url")), "://")
 	host, path, _ := strings.Cut(rest, "/")
-	path, _, _ = strings.Cut("/"+path, "?")
-	return forwardauth.Original{Method: string(h.Peek("X-Original-Method")), Host: host, Path: path}
+	path, query, _ := strings.Cut("/"+path, "?")
+	return forwardauth.Original{Method: string(h.Peek("X-Original-Method")), Host: host, Path: path, Query: query}
 }
 
 //go:embed nginx.conf
@@ -34,10 +46,14 @@ var conf string
 
 // Config is nginx.conf.
 func Config(s snippet.Setup) ([]snippet.File, error) {
-	text, err := snippet.Edit(conf,
+	edits := []string{
 		snippet.Shipped.Service, s.Service,
 		snippet.Shipped.App, s.App,
-		"/nginx;", "/nginx"+s.Query()+";",
-	)
+		"/nginx;", "/nginx" + s.Query() + ";",
+	}
+	if s.SignIn != "" {
+		edits = append(edits, SignIn(s.SignIn)...)
+	}
+	text, err := snippet.Edit(conf, edits...)
 	return []snippet.File{{Name: "nginx.conf", Text: text}}, err
 }

@@ -7,22 +7,25 @@ import (
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
+	"authgear-forward-auth/traefik"
 )
+
+func TestMain(m *testing.M) { proxytest.Main(m, "Traefik", proxytest.BuiltVersion("traefik")) }
 
 const secret = "0123456789abcdef0123456789abcdef"
 
 // newStand runs Traefik with the shipped configuration, and all that stands around
 // it. edits are further edits of dynamic.yml.
-func newStand(t *testing.T, edits ...string) *proxytest.Stand {
+func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 	authgear := authgeartest.Start(t, authgeartest.Options{})
-	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(),
+	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
 		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
 	service.Start()
 
 	front := proxytest.FreeAddr(t)
 	dynamic := proxytest.Conf(t, "dynamic.yml", append(edits,
 		"127.0.0.1:8000", proxytest.Upstream(t),
-		"127.0.0.1:4180", service.Addr,
+		"127.0.0.1:4180", listen,
 	)...)
 	static := proxytest.Conf(t, "traefik.yml",
 		`":8080"`, front,
@@ -30,7 +33,7 @@ func newStand(t *testing.T, edits ...string) *proxytest.Stand {
 	)
 	proxytest.Start(t, exec.Command(proxytest.Built(t, "traefik"), "--configfile="+static), front)
 	st := &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service,
-		Away: 500, CleansPaths: true, RefusesEncodedSlash: true, RefusesH2C: true}
+		Away: 500, CleansPaths: true, RefusesEncodedSlash: true}
 	// Traefik listens before it has read its routes.
 	proxytest.Eventually(t, "Traefik knows its routes", func() bool {
 		resp, _ := st.Do(t, "HEAD", "/", nil)
@@ -41,29 +44,54 @@ func newStand(t *testing.T, edits ...string) *proxytest.Stand {
 
 func TestTraefik(t *testing.T) {
 	t.Parallel()
-	proxytest.Run(t, newStand(t))
+	proxytest.Run(t, newStand(t, proxytest.FreeAddr(t)))
 }
 
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
-	proxytest.HTTP2(t, newStand(t))
+	st := newStand(t, proxytest.FreeAddr(t))
+	proxytest.HTTP2(t, st, st.URL)
+}
+
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	st := newStand(t, proxytest.FreeAddr(t), "serversTransport: app\n        servers:\n          - url: http:", "serversTransport: app\n        servers:\n          - url: h2c:")
+	proxytest.GRPC(t, st, st.URL)
+}
+
+func TestPreflight(t *testing.T) {
+	t.Parallel()
+	proxytest.Preflight(t, newStand(t, proxytest.FreeAddr(t), "?role=admin\n", "?role=admin&preflight\n"))
+}
+
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), traefik.SignIn(proxytest.SignInPath)...))
 }
 
 func TestAQuestionIsPlain(t *testing.T) {
 	t.Parallel()
 	addr, last := proxytest.Questions(t)
-	proxytest.PlainQuestions(t, newStand(t, "127.0.0.1:4180", addr), last, "/traefik")
+	proxytest.PlainQuestions(t, newStand(t, proxytest.FreeAddr(t), "127.0.0.1:4180", addr), last, "/traefik")
 }
 
 func TestAuthgearsEventArrives(t *testing.T) {
 	t.Parallel()
-	proxytest.EventArrives(t, newStand(t), secret)
+	proxytest.EventArrives(t, newStand(t, proxytest.FreeAddr(t)), secret)
 }
 
 // Traefik waits 30 s, whatever it is told.
 func TestASlowServiceIsNoSignOut(t *testing.T) {
 	t.Parallel()
-	proxytest.ASlowService(t, newStand(t), 35*time.Second)
+	proxytest.ASlowService(t, newStand(t, proxytest.FreeAddr(t)), 35*time.Second)
+}
+
+// It keeps two connections, which is enough for one client at a time.
+func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
+	t.Parallel()
+	listen := proxytest.FreeAddr(t)
+	between, count := proxytest.CountConnections(t, listen)
+	proxytest.KeptConnections(t, newStand(t, listen, "127.0.0.1:4180", between), count, 4)
 }
 
 // Each of these lines closes a hole.

@@ -39,6 +39,11 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.R
 		setIdentity(h, v.Reason, s)
 		return
 	case policy.Challenge:
+		// sendToSignIn has set it.
+		if len(h.Peek(fasthttp.HeaderLocation)) > 0 && !d.LocationWith401 {
+			ctx.SetStatusCode(fasthttp.StatusFound)
+			return
+		}
 		ctx.SetStatusCode(fasthttp.StatusUnauthorized)
 		code, description = bearerError(v.Reason)
 		h.Set(fasthttp.HeaderWWWAuthenticate, challenge(code, ""))

@@ -26,16 +26,23 @@ type Dialect struct {
 	// EmptyBodies says that a body in the answer does harm.
 	EmptyBodies bool
 
+	// LocationWith401 says that a 302 is no answer to the proxy, which itself
+	// makes one of a 401 that has a Location.
+	LocationWith401 bool
+
 	// ClientQuery says that the query of a subrequest is the client's. It is no
 	// policy then: a signed-in user passes.
 	ClientQuery bool
 }
 
-// Original is the request that the proxy holds back while it asks. It is told
-// in logs; nothing is decided by it.
+// Original is the request that the proxy holds back while it asks. It is told in
+// logs. Only where the policy says so is something decided by it: whether a
+// preflight passes, as a visitor, and where a browser signs in and goes back to. So
+// the proxy must set the fields that tell it, whatever the client sent, as all the
+// shipped configurations do. Nobody gets an identity by it.
 type Original struct {
 	Method, Host string
-	Path         string // without the query
+	Path, Query  string // as the client sent them; a query may hold secrets
 }
 
 // A Gate stands between a proxy and the application.
@@ -71,10 +78,19 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
 			return
 		}
+		if route.rule.Preflight && g.isPreflight(ctx, d) {
+			verdict := policy.Verdict{Outcome: policy.Allow, Reason: resolver.Visitor}
+			answer(ctx, d, verdict, route.rule, nil, nil)
+			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, nil, begin)
+			return
+		}
 		var list [4]resolver.Credential
 		creds := g.credentials(ctx, list[:0])
 		session, err := route.resolver.Resolve(context.Background(), creds)
 		verdict := route.rule.Decide(session, err, begin)
+		if verdict.Outcome == policy.Challenge && route.rule.SignIn != "" {
+			g.sendToSignIn(ctx, d, route.rule.SignIn)
+		}
 		answer(ctx, d, verdict, route.rule, session, err)
 		g.log(&log, ctx, d, verdict, creds, session, err, begin)
 	}

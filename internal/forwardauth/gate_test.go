@@ -157,6 +157,112 @@ func TestDenials(t *testing.T) {
 	}
 }
 
+// asked is a subrequest for a request to /orders with the policy.
+func asked(policy, method string, fields ...string) string {
+	return request("?"+policy, append([]string{"X-Forwarded-Method: " + method, "X-Forwarded-Uri: /orders?a=b&c=/d"}, fields...)...)
+}
+
+var forwarded = Dialect{Name: "forwarded", Original: XForwarded}
+
+func TestAPreflightPassesAsAVisitorWhereThePolicySaysSo(t *testing.T) {
+	log := make(events, 1)
+	addr := serve(t, forwarded, log)
+	asks := []string{"Origin: https://other.example", "Access-Control-Request-Method: PUT"}
+	for _, tt := range []struct {
+		name, policy, method string
+		fields               []string
+		status               int
+		reason               string
+	}{
+		{"a preflight", "preflight&role=admin", "OPTIONS", asks, 200, "visitor"},
+		{"with a good credential", "preflight", "OPTIONS", append(asks[:2:2], "Authorization: Bearer ada"), 200, "visitor"},
+		{"with a bad credential, for which nobody is asked", "preflight", "OPTIONS", append(asks[:2:2], "Cookie: session=dead"), 200, "visitor"},
+		{"in an outage", "preflight", "OPTIONS", append(asks[:2:2], "Authorization: Bearer outage"), 200, "visitor"},
+		{"where the policy says nothing of it", "role=admin", "OPTIONS", asks, 401, "no_credential"},
+		{"another method", "preflight", "POST", asks, 401, "no_credential"},
+		{"a method in small letters", "preflight", "options", asks, 401, "no_credential"},
+		{"no method", "preflight", "", asks, 401, "no_credential"},
+		{"no Origin", "preflight", "OPTIONS", asks[1:], 401, "no_credential"},
+		{"no Access-Control-Request-Method", "preflight", "OPTIONS", asks[:1], 401, "no_credential"},
+		{"OPTIONS of a user", "preflight", "OPTIONS", []string{"Authorization: Bearer ada"}, 200, "ok"},
+		{"what may be taken for another method", "preflight", "OPTIONS", append(asks[:2:2], "X-HTTP-Method-Override: DELETE"), 401, "no_credential"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, _ := send(t, addr, asked(tt.policy, tt.method, tt.fields...))
+			if got := <-log; resp.StatusCode != tt.status || !strings.Contains(got, `"reason":"`+tt.reason+`"`) {
+				t.Errorf("status %d, want %d and %s; the log says %s", resp.StatusCode, tt.status, tt.reason, got)
+			}
+			if tt.reason == "visitor" && (resp.Header.Get(sessionValid) != "" || resp.Header.Get(userID) != "" || resp.Header.Get("Set-Cookie") != "") {
+				t.Errorf("it passes as somebody: %v", resp.Header)
+			}
+		})
+	}
+}
+
+func TestAPageIsSentToTheSignIn(t *testing.T) {
+	addr := serve(t, forwarded, io.Discard)
+	navigates := "Sec-Fetch-Mode: navigate"
+	const there = "/login?return_to=%2Forders%3Fa%3Db%26c%3D%2Fd"
+	for _, tt := range []struct {
+		name, policy, method string
+		fields               []string
+		status               int
+		location             string
+	}{
+		{"a page", "sign_in=/login", "GET", []string{navigates}, 302, there},
+		{"a page, for an old browser", "sign_in=/login", "GET", []string{"Accept: text/html,*/*"}, 302, there},
+		{"a form", "sign_in=/login", "POST", []string{navigates}, 302, there},
+		{"a form, for an old browser", "sign_in=/login", "POST", []string{"Accept: text/html"}, 401, ""},
+		{"a dead session", "sign_in=/login", "GET", []string{navigates, "Cookie: session=dead"}, 302, there},
+		{"a script", "sign_in=/login", "GET", []string{"Sec-Fetch-Mode: cors", "Accept: text/html"}, 401, ""},
+		{"an API", "sign_in=/login", "GET", []string{"Accept: */*"}, 401, ""},
+		{"the sign-in itself, not open to visitors by mistake", "sign_in=/orders", "GET", []string{navigates}, 401, ""},
+		{"where the policy says nothing of it", "role=admin", "GET", []string{navigates}, 401, ""},
+		{"a user", "sign_in=/login", "GET", []string{navigates, "Authorization: Bearer ada"}, 200, ""},
+		{"a user without the role", "role=owner&sign_in=/login", "GET", []string{navigates, "Authorization: Bearer ada"}, 403, ""},
+		{"an outage", "sign_in=/login", "GET", []string{navigates, "Authorization: Bearer outage"}, 503, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, body := send(t, addr, asked(tt.policy, tt.method, tt.fields...))
+			if got := resp.Header.Get("Location"); resp.StatusCode != tt.status || got != tt.location {
+				t.Errorf("status %d, Location %q; want %d, %q", resp.StatusCode, got, tt.status, tt.location)
+			}
+			if resp.StatusCode != 302 {
+				return
+			}
+			if body != "" || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("WWW-Authenticate") != "" {
+				t.Errorf("%v, body %q", resp.Header, body)
+			}
+			if dead := strings.Contains(tt.name, "dead"); (resp.Header.Get("Set-Cookie") != "") != dead {
+				t.Errorf("Set-Cookie: %q", resp.Header.Get("Set-Cookie"))
+			}
+		})
+	}
+}
+
+func TestAProxyMayWantTheLocationBesideThe401(t *testing.T) {
+	d := forwarded
+	d.LocationWith401 = true
+	resp, _ := send(t, serve(t, d, io.Discard), asked("sign_in=/login", "GET", "Sec-Fetch-Mode: navigate"))
+	if resp.StatusCode != 401 || !strings.HasPrefix(resp.Header.Get("Location"), "/login?") || resp.Header.Get("WWW-Authenticate") == "" {
+		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestNothingIsDecidedByWhatAnUntrustedPeerSays(t *testing.T) {
+	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.Nop(),
+		Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
+	addr := listen(t, gate.Handler(forwarded), nil)
+	for _, text := range []string{
+		asked("preflight", "OPTIONS", "Origin: https://other.example", "Access-Control-Request-Method: PUT"),
+		asked("sign_in=/login", "GET", "Sec-Fetch-Mode: navigate"),
+	} {
+		if resp, _ := send(t, addr, text); resp.StatusCode != 401 || resp.Header.Get("Location") != "" {
+			t.Errorf("%q: status %d, %v; want 401", text, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
 func TestABadCredentialDoesNotStopTheNext(t *testing.T) {
 	addr := serve(t, plain, io.Discard)
 	for _, fields := range [][]string{

@@ -21,9 +21,11 @@ type Rule struct {
 	DenyAnonymous  bool          // no Authgear anonymous users
 	SignedInWithin time.Duration // users who authenticated that recently; 0 is any time
 	MaxStaleness   time.Duration // sessions that Authgear confirmed that recently; 0 is as the service promises anyway
+	Preflight      bool          // also a CORS preflight, as a visitor
 	Roles          []string      // at least one of them
 	ClientIDs      []string      // tokens of one of them
 	Scopes         []string      // every one of them
+	SignIn         string        // the path where a browser is sent instead of being challenged; empty is nowhere
 }
 
 // Parse reads a Rule. A parameter that is unknown, malformed or has no effect is
@@ -39,6 +41,9 @@ func Parse(query string) (Rule, error) {
 			problems = append(problems, err)
 		}
 	}
+	if r.Optional && r.SignIn != "" {
+		problems = append(problems, errors.New("policy parameter sign_in has no effect beside optional, which challenges nobody"))
+	}
 	return r, errors.Join(problems...)
 }
 
@@ -48,7 +53,7 @@ func (r *Rule) set(param string) error {
 	if err != nil {
 		return fmt.Errorf("policy parameter %s: %w", name, err)
 	}
-	flags := map[string]*bool{"optional": &r.Optional, "machine": &r.Machine, "verified": &r.Verified, "deny_anonymous": &r.DenyAnonymous}
+	flags := map[string]*bool{"optional": &r.Optional, "machine": &r.Machine, "verified": &r.Verified, "deny_anonymous": &r.DenyAnonymous, "preflight": &r.Preflight}
 	lists := map[string]*[]string{"role": &r.Roles, "client_id": &r.ClientIDs, "scope": &r.Scopes}
 	switch {
 	case flags[name] != nil:
@@ -73,10 +78,22 @@ func (r *Rule) set(param string) error {
 			return errors.New("policy parameter max_staleness takes one duration, such as 5s, or 0s for a confirmation of each request")
 		}
 		r.MaxStaleness = max(d, time.Nanosecond) // a confirmation is asked for later than the request came
+	case name == "sign_in":
+		if !isPath(value) || r.SignIn != "" {
+			return errors.New("policy parameter sign_in takes one path of the application, such as /login")
+		}
+		r.SignIn = value
 	default:
 		return fmt.Errorf("policy parameter %q is unknown", name)
 	}
 	return nil
+}
+
+// isPath tells whether a text is a path that stands in a URL as it is, and that
+// leads to no other host.
+func isPath(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && strings.HasPrefix(text, "/") && u.Path == text && u.EscapedPath() == text
 }
 
 // An Outcome is what becomes of a request. The zero Outcome lets nobody in.

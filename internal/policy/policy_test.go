@@ -56,6 +56,9 @@ func TestDecide(t *testing.T) {
 		{"a machine is a visitor where sign-in is optional", "optional", robot, nil, Verdict{Allow, resolver.MachineToken}},
 		{"a machine where machines may pass", "machine&deny_anonymous&scope=orders", robot, nil, Verdict{Allow, resolver.OK}},
 		{"a user where machines may pass too", "machine", ada, nil, Verdict{Allow, resolver.OK}},
+		{"preflight is for preflights alone", "preflight", visitor, nil, Verdict{Challenge, resolver.NoCredential}},
+		{"a role beside preflight", "role=owner&preflight", ada, nil, Verdict{Forbid, resolver.MissingRole}},
+		{"where to sign in lets nobody in", "sign_in=/login", visitor, nil, Verdict{Challenge, resolver.NoCredential}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rule, err := Parse(tt.query)
@@ -74,6 +77,8 @@ func TestASlipInThePolicyIsAnError(t *testing.T) {
 		"rolle=admin", "role", "role=", "role=a,b", "role=a%20b", "role=%zz", "optional=no", "optional&",
 		"signed_in_within=10", "signed_in_within=0s", "signed_in_within=-1m", "signed_in_within=1m&signed_in_within=2m", "ROLE=a", "&",
 		"max_staleness", "max_staleness=5", "max_staleness=-1s", "max_staleness=0s&max_staleness=5s",
+		"preflight=1", "sign_in", "sign_in=", "sign_in=login", "sign_in=//evil.example", "sign_in=https://evil.example/login", "sign_in=/a?b", "sign_in=/a%23b",
+		"sign_in=/a%5Cb", "sign_in=/a%0d%0ab", "sign_in=/a%2520b", "sign_in=/a&sign_in=/b", "optional&sign_in=/login", "sign_in=/login&optional",
 	} {
 		if rule, err := Parse(query); err == nil {
 			t.Errorf("Parse(%q) = %+v, want an error", query, rule)
@@ -86,6 +91,16 @@ func TestTheLeastStalenessIsNotNone(t *testing.T) {
 		if rule, err := Parse(query); err != nil || rule.MaxStaleness != want {
 			t.Errorf("Parse(%q) = %+v, %v, want %s", query, rule, err, want)
 		}
+	}
+}
+
+func TestAPreflightAndTheSignIn(t *testing.T) {
+	rule, err := Parse("role=admin&preflight&sign_in=/account/sign-in")
+	if err != nil || !rule.Preflight || rule.SignIn != "/account/sign-in" {
+		t.Errorf("Parse = %+v, %v", rule, err)
+	}
+	if rule, err := Parse("role=admin"); err != nil || rule.Preflight || rule.SignIn != "" {
+		t.Errorf("Parse = %+v, %v, want neither", rule, err)
 	}
 }
 

@@ -36,52 +36,73 @@ type Stand struct {
 	// PassesTrailers says that what follows a chunked body, as fields do, reaches
 	// the application: it must not take trailers for fields.
 	PassesTrailers bool
-	// RefusesH2C says that a client cannot turn its connection to the application
-	// into one of HTTP/2, in which requests pass of which nobody asks.
-	RefusesH2C bool
-	// KeepsCookie says that a dead session cookie stays in the browser of one
-	// who passes as a visitor.
-	KeepsCookie bool
 }
+
+// A story is what every proxy must do alike, but for what it says of itself.
+type story struct {
+	name  string
+	play  func(*testing.T, *Stand)
+	found func(*Stand) string // if it passed; nil is ok
+}
+
+var stories = []story{
+	{"no credential is challenged", noCredential, nil},
+	{"a JWT passes and the application learns who it is", aJWT, nil},
+	{"an opaque token passes", anOpaqueToken, nil},
+	{"a session cookie passes, behind a planted one", aSessionCookie, nil},
+	{"of several Cookie lines all are read", cookieLines, nil},
+	{"an expired token is challenged", anExpiredToken, nil},
+	{"two Authorization lines never pass", twoAuthorizationLines, nil},
+	{"a role opens its route and nobody else's", aRole, (*Stand).encodedSlash},
+	{"no forged field reaches the application", forgedFields, nil},
+	{"no malformed field reaches the application", malformedFields, nil},
+	{"Connection takes no identity away", connectionTokens, nil},
+	{"an X-Authgear field of which the service knows nothing", unknownField, (*Stand).unknown},
+	{"a forged trailer is no field", forgedTrailers, (*Stand).trailers},
+	{"no connection becomes one of HTTP/2", http2Upgrade, nil},
+	{"what a client asks for is no policy", queries, nil},
+	{"a dead session cookie is cleared, with 401 and with 200", aDeadSession, nil},
+	{"of what the service says, a 200 tells the client nothing", onlyTheApplicationsFields, nil},
+	{"16 KiB of cookies pass", longCookies, nil},
+	{"a POST arrives whole", aPost, nil},
+	{"a chunked POST arrives whole", aChunkedPost, nil},
+	{"HEAD and OPTIONS", headAndOptions, nil},
+	{"a compressed answer stays so", compressed, nil},
+	{"odd paths reach the application and the log alike", oddPaths, (*Stand).paths},
+	{"a strange Host is no outage", strangeHosts, nil},
+	{"what a client claims of its request is not believed", claims, nil},
+	{"a WebSocket opens for a user alone", aWebSocket, nil},
+	{"the doctor finds nothing", theDoctor, nil},
+	{"the application's own errors stay", ownErrors, nil},
+	{"while Authgear is down nobody is signed out", authgearIsDown, nil},
+	{"without the service nobody passes and nobody is signed out", serviceIsAway, (*Stand).away},
+	{"after a restart of the service no request fails", restart, nil},
+}
+
+// What is played with stands of its own.
+const (
+	preflights = "with `preflight`, a CORS preflight passes as a visitor, and nothing else"
+	signIn     = "with `sign_in`, a page is sent to the sign-in and back, and nothing else"
+	overHTTP2  = "the same over HTTP/2"
+	grpc       = "a gRPC call passes for a user alone, with its trailer"
+	questions  = "the service is asked in the proxy's own words"
+	slow       = "while the service hangs nobody passes and nobody is signed out"
+	kept       = "a denial does not end the connection to the service"
+	rolling    = "of two services one at a time may be restarted"
+	event      = "Authgear's event reaches the service"
+)
 
 // Run plays the stories.
 func Run(t *testing.T, st *Stand) {
-	for _, story := range []struct {
-		name string
-		play func(*testing.T, *Stand)
-	}{
-		{"no credential is challenged", noCredential},
-		{"a JWT passes and the application learns who it is", aJWT},
-		{"an opaque token passes", anOpaqueToken},
-		{"a session cookie passes, behind a planted one", aSessionCookie},
-		{"of several Cookie lines all are read", cookieLines},
-		{"an expired token is challenged", anExpiredToken},
-		{"two Authorization lines never pass", twoAuthorizationLines},
-		{"a role opens its route and nobody else's", aRole},
-		{"no forged field reaches the application", forgedFields},
-		{"no malformed field reaches the application", malformedFields},
-		{"Connection takes no identity away", connectionTokens},
-		{"an unknown X-Authgear field", unknownField},
-		{"no forged trailer reaches the application", forgedTrailers},
-		{"no connection becomes one of HTTP/2", http2Upgrade},
-		{"what a client asks for is no policy", queries},
-		{"a dead session cookie is cleared", aDeadSession},
-		{"16 KiB of cookies pass", longCookies},
-		{"a POST arrives whole", aPost},
-		{"a chunked POST arrives whole", aChunkedPost},
-		{"HEAD and OPTIONS", headAndOptions},
-		{"a compressed answer stays so", compressed},
-		{"odd paths reach the application and the log alike", oddPaths},
-		{"a strange Host is no outage", strangeHosts},
-		{"what a client claims of its request is not believed", claims},
-		{"a WebSocket opens for a user alone", aWebSocket},
-		{"the doctor finds nothing", theDoctor},
-		{"the application's own error stays", ownError},
-		{"while Authgear is down nobody is signed out", authgearIsDown},
-		{"without the service nobody passes and nobody is signed out", serviceIsAway},
-		{"after a restart of the service no request fails", restart},
-	} {
-		t.Run(story.name, func(t *testing.T) { story.play(t, st) })
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			story.play(t, st)
+			outcome := "ok"
+			if story.found != nil {
+				outcome = story.found(st)
+			}
+			Found(t, story.name, outcome)
+		})
 	}
 }
 

@@ -1,9 +1,11 @@
 package proxytest
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -22,15 +24,17 @@ func Questions(t testing.TB) (addr string, last func() *http.Request) {
 }
 
 // PlainQuestions checks that a proxy which asks at that path asks in its own words:
-// what the client sent shows in credentials and X-Forwarded-* alone.
+// what the client sent shows in credentials and in what tells of the original
+// request, alone.
 func PlainQuestions(t *testing.T, st *Stand, last func() *http.Request, path string) {
 	for of, query := range map[string]string{"/x": "", "/admin/x": "role=admin", "/public/x": "optional"} {
 		for _, more := range [][]string{
 			{"Connection", "Upgrade", "Upgrade", "websocket"},
 			{"Expect", "100-continue"},
-			{"X-Authgear-User-Id", "mallory", "X-Forwarded-Uri", "/other", "X-Forwarded-Method", "PUT"},
+			{"X-Authgear-User-Id", "mallory", "X-Forwarded-Uri", "/other", "X-Forwarded-Method", "PUT", "X-Original-Url", "http://other/", "X-Original-Method", "PUT"},
 		} {
-			resp, err := st.ask("POST", of+"?optional&role=x", strings.NewReader("body"), append(more, Bearer("token")...))
+			uri := of + "?optional&role=x"
+			resp, err := st.ask("POST", uri, strings.NewReader("body"), append(more, Bearer("token")...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,19 +44,25 @@ func PlainQuestions(t *testing.T, st *Stand, last func() *http.Request, path str
 				t.Errorf("%s: asked by %s %s, Content-Length %d, %q", of, q.Method, q.RequestURI, q.ContentLength, q.TransferEncoding)
 			}
 			for _, name := range []string{"Connection", "Upgrade", "Expect", "X-Authgear-User-Id"} {
+				if strings.HasPrefix(name, "X-") && st.PassesUnknown {
+					continue // to the service, which does not read it
+				}
 				if values := q.Header.Values(name); len(values) > 0 {
 					t.Errorf("%s: asked with %s: %q", of, name, values)
 				}
 			}
-			for name, want := range map[string]string{
-				"Authorization": "Bearer token", "X-Forwarded-Method": "POST", "X-Forwarded-Uri": of + "?optional&role=x", "X-Forwarded-For": "127.0.0.1",
-			} {
+			told := map[string]string{"Authorization": "Bearer token", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Method": "POST", "X-Forwarded-Uri": uri}
+			if path == "/nginx" {
+				told = map[string]string{"Authorization": "Bearer token", "X-Forwarded-For": "127.0.0.1", "X-Original-Method": "POST", "X-Original-Url": st.URL + uri}
+			}
+			for name, want := range told {
 				if values := q.Header.Values(name); len(values) != 1 || values[0] != want {
 					t.Errorf("%s: asked with %s: %q, want %q", of, name, values, want)
 				}
 			}
 		}
 	}
+	Found(t, questions, "ok")
 }
 
 // ASlowService checks that nobody passes and nobody is signed out while the service
@@ -75,6 +85,7 @@ func ASlowService(t *testing.T, st *Stand, within time.Duration) {
 	if took := time.Since(begin); took > within {
 		t.Errorf("it took %v, want %v at most", took, within)
 	}
+	Found(t, slow, fmt.Sprintf("%s, after %s at most", st.away(), within))
 }
 
 // EventArrives checks that Authgear's event reaches the service through the proxy.
@@ -96,6 +107,7 @@ func EventArrives(t *testing.T, st *Stand, secret string) {
 	for _, path := range []string{"/forget", "/hooks/authgear/../../forget", "/hooks/../forget"} {
 		st.Expect(t, 401, "POST", path)
 	}
+	Found(t, event, "ok")
 }
 
 // KeptConnections checks that a proxy asks over connections that it keeps, whatever
@@ -112,7 +124,11 @@ func KeptConnections(t *testing.T, st *Stand, count func() int64, most int64) {
 		{"no credential, and a body", "POST", "/", nil, 401},
 		{"a missing role", "GET", "/admin/", bob, 403},
 		{"a user", "GET", "/", bob, 200},
+		{"Authgear is away", "GET", "/", Bearer("unseen"), 503},
 	} {
+		if tt.status == 503 {
+			st.Authgear.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 500) })
+		}
 		for range 50 {
 			resp, _ := st.Do(t, tt.method, tt.path, strings.NewReader(strings.Repeat("x", 1000)), tt.fields...)
 			if resp.StatusCode != tt.status {
@@ -123,4 +139,23 @@ func KeptConnections(t *testing.T, st *Stand, count func() int64, most int64) {
 			t.Errorf("%s: %d connections to the service so far, want %d at most", tt.name, n, most)
 		}
 	}
+	Found(t, kept, "ok")
+}
+
+// RollingRestart checks that no request fails while two services are restarted,
+// one at a time: that of the stand, and another, which the proxy asks at that
+// address.
+func RollingRestart(t *testing.T, st *Stand, another string) {
+	other := NewService(t, "AUTHGEAR_ENDPOINT="+st.Authgear.Origin(), "AUTHGEAR_LISTEN="+another, "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+	other.Start()
+	var restarted atomic.Bool
+	var crowd sync.WaitGroup
+	crowd.Go(func() { st.Crowd(t, func() bool { return !restarted.Load() }, st.bob()...) })
+	for _, service := range []*Service{st.Service, other, st.Service, other} {
+		service.Stop()
+		service.Start()
+	}
+	restarted.Store(true)
+	crowd.Wait()
+	Found(t, rolling, "ok")
 }

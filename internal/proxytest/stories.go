@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func anExpiredToken(t *testing.T, st *Stand) {
 	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
 	old := st.Authgear.JWT(ada, func(_, c map[string]any) { c["exp"] = time.Now().Unix() - 60 })
 	resp, _ := st.Expect(t, 401, "GET", "/", Bearer(old)...)
-	if got := resp.Header.Get("WWW-Authenticate"); !strings.Contains(got, `error="invalid_token"`) {
+	if got := resp.Header.Values("WWW-Authenticate"); len(got) != 1 || !strings.Contains(got[0], `error="invalid_token"`) {
 		t.Errorf("WWW-Authenticate: %q", got)
 	}
 }
@@ -107,8 +108,34 @@ func aDeadSession(t *testing.T, st *Stand) {
 		t.Errorf("Set-Cookie: %q", got)
 	}
 	resp, _ = st.Expect(t, 200, "GET", "/public/", "Cookie", "session=dead.cookie")
-	if got := resp.Header.Values("Set-Cookie"); !st.KeepsCookie && (len(got) != 1 || !strings.HasPrefix(got[0], "session=; Path=/; Expires=Thu, 01 Jan 1970")) {
+	if got := resp.Header.Values("Set-Cookie"); len(got) != 1 || !strings.HasPrefix(got[0], "session=; Path=/; Expires=Thu, 01 Jan 1970") {
 		t.Errorf("of a visitor, Set-Cookie: %q", got)
+	}
+}
+
+// What the service says is for the proxy; what the application says is for the client.
+func onlyTheApplicationsFields(t *testing.T, st *Stand) {
+	expect := func(resp *http.Response, name string, want ...string) {
+		t.Helper()
+		if got := resp.Header.Values(name); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for path, who := range map[string][]string{"/": st.ada(), "/admin/": st.ada(), "/public/": nil} {
+		resp, _ := st.Expect(t, 200, "GET", path, who...)
+		for _, name := range []string{"Set-Cookie", "Cache-Control", "Www-Authenticate", "Location", "Retry-After"} {
+			expect(resp, name)
+		}
+		if ours := identity(resp.Header); len(ours) > 0 {
+			t.Errorf("%s: the client is told %v", path, ours)
+		}
+	}
+	resp, _ := st.Expect(t, 200, "GET", "/own", st.bob()...)
+	expect(resp, "Set-Cookie", "a=1; Path=/", "b=2; Path=/")
+	expect(resp, "Cache-Control", "max-age=60")
+	resp, _ = st.Expect(t, 200, "GET", "/public/own", "Cookie", "session=dead.cookie")
+	if got := strings.Join(resp.Header.Values("Set-Cookie"), " "); strings.Count(got, "a=1; Path=/") != 1 || strings.Count(got, "b=2; Path=/") != 1 || strings.Count(got, "session=;") != 1 {
+		t.Errorf("beside the application's own, Set-Cookie: %q", got)
 	}
 }
 
@@ -144,7 +171,7 @@ func compressed(t *testing.T, st *Stand) {
 }
 
 func oddPaths(t *testing.T, st *Stand) {
-	ada := st.ada()
+	ada, cleaned := st.ada(), false
 	for _, path := range []string{
 		"//odd", "/odd//a", "/odd/%2e%2e/a", "/odd/%2E./a", "/odd/../a", "/odd/./a", "/odd;a=b/c;d", "/odd%2f%2Fa", "/odd%3Fa", "/odd%25a",
 		"/odd%20a", "/odd+a", "/odd:a@b", "/odd%C3%A4", "/odd/http://other/", "/odd//",
@@ -157,12 +184,16 @@ func oddPaths(t *testing.T, st *Stand) {
 			continue
 		}
 		seen, query, _ := strings.Cut(readSeen(t, []byte(body)).URI, "?")
+		cleaned = cleaned || seen != path
 		if !st.CleansPaths && (seen != path || query != "x=%2f&y=//") {
 			t.Errorf("%s: the application saw %s?%s", path, seen, query)
 		}
 		if logged := st.lastDecision(t).Path; logged != seen {
 			t.Errorf("%s: the application saw %s, the log says %s", path, seen, logged)
 		}
+	}
+	if cleaned != st.CleansPaths {
+		t.Errorf("some path is cleaned: %v, want %v", cleaned, st.CleansPaths)
 	}
 }
 
@@ -209,8 +240,12 @@ func (st *Stand) lastDecision(t *testing.T) (d decision) {
 	return d
 }
 
-func ownError(t *testing.T, st *Stand) {
+func ownErrors(t *testing.T, st *Stand) {
 	st.Expect(t, 500, "GET", "/broken", st.bob()...)
+	resp, _ := st.Expect(t, 401, "GET", "/basic", append(st.bob(), "Sec-Fetch-Mode", "navigate")...)
+	if got := resp.Header.Values("WWW-Authenticate"); len(got) != 1 || got[0] != `Basic realm="app"` {
+		t.Errorf("WWW-Authenticate: %q", got)
+	}
 }
 
 func authgearIsDown(t *testing.T, st *Stand) {

@@ -25,10 +25,15 @@ type Seen struct {
 }
 
 // Upstream runs an application until the test ends and returns its address. It
-// tells what it was handed. /broken is its own error, /gzip is compressed, and
-// a WebSocket brings back what was sent.
+// tells what it was handed. /broken and /basic are its own errors, /own has fields of
+// its own, /gzip is compressed, a WebSocket brings back what was sent, and gRPC
+// ends with its trailer.
 func Upstream(t testing.TB) string {
-	s := httptest.NewServer(http.HandlerFunc(application))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(application))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true) // as gRPC is spoken
+	s.Start()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
@@ -39,6 +44,19 @@ func application(w http.ResponseWriter, r *http.Request) {
 		echo.ServeHTTP(w, r)
 	case r.URL.Path == "/broken":
 		http.Error(w, "the application's own error", http.StatusInternalServerError)
+	case r.URL.Path == "/basic":
+		w.Header().Set("WWW-Authenticate", `Basic realm="app"`)
+		http.Error(w, "the application's own sign-in", http.StatusUnauthorized)
+	case strings.HasSuffix(r.URL.Path, "/own"):
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Add("Set-Cookie", "a=1; Path=/")
+		w.Header().Add("Set-Cookie", "b=2; Path=/")
+		tell(w, r)
+	case r.Header.Get("Content-Type") == "application/grpc":
+		w.Header().Set("Trailer", "Grpc-Status")
+		w.Header().Set("Content-Type", "application/grpc")
+		tell(w, r)
+		w.Header().Set("Grpc-Status", "0")
 	case r.Header.Get("Upgrade") == "websocket":
 		bringBack(w, r)
 	case r.URL.Path == "/gzip" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"):

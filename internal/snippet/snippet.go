@@ -15,6 +15,7 @@ type Setup struct {
 	App          string // where the application is: host:port
 	Policy       string // of what has no location of its own, as in the query of an auth path
 	CookiePrefix string // AUTHGEAR_COOKIE_PREFIX
+	SignIn       string // the path of the application where browsers sign in; empty: they get the 401
 }
 
 // Shipped is the setup of the shipped files.
@@ -29,7 +30,7 @@ type Config func(Setup) ([]File, error)
 // Make returns the files of a proxy. What a setup holds goes into them as it
 // stands, so it may have no character that means something there.
 func (c Config) Make(s Setup) ([]File, error) {
-	for _, text := range []string{s.Service, s.App, s.Policy, s.CookiePrefix} {
+	for _, text := range []string{s.Service, s.App, s.Policy, s.CookiePrefix, s.SignIn} {
 		if i := strings.IndexFunc(text, special); i >= 0 {
 			return nil, fmt.Errorf("%q: the character %q may not stand in a configuration; in a policy write %%%02X", text, text[i], text[i])
 		}
@@ -41,12 +42,19 @@ func special(c rune) bool {
 	return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~:/=&%+[]", c))
 }
 
-// Query is the policy with the question mark before it, if there is one.
+// Query is the policy, and where to sign in, with the question mark before it; or nothing.
 func (s Setup) Query() string {
-	if s.Policy == "" {
+	var params []string
+	if s.Policy != "" {
+		params = append(params, s.Policy)
+	}
+	if s.SignIn != "" {
+		params = append(params, "sign_in="+s.SignIn)
+	}
+	if len(params) == 0 {
 		return ""
 	}
-	return "?" + s.Policy
+	return "?" + strings.Join(params, "&")
 }
 
 // Edit returns text with each old part, wherever it stands, replaced by the new one

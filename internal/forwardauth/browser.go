@@ -1,0 +1,60 @@
+package forwardauth
+
+import (
+	"bytes"
+	"net/url"
+
+	"github.com/valyala/fasthttp"
+)
+
+// overrides are the fields by which a client asks an application to take its
+// method for another.
+var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// isPreflight tells whether the proxy holds back a CORS preflight, by which a
+// browser asks whether a script of another origin may send what it wants to send. It
+// never has a credential (Fetch Standard, CORS-preflight fetch), so one that it has
+// after all is not looked at: it is no browser's, it would open nothing more, and an
+// outage need not stop a preflight. What the application may take for another
+// method is none: it would act on a request of which nobody asked.
+func (g *Gate) isPreflight(ctx *fasthttp.RequestCtx, d Dialect) bool {
+	h := &ctx.Request.Header
+	if len(h.Peek(fasthttp.HeaderOrigin)) == 0 || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 {
+		return false
+	}
+	for _, name := range overrides {
+		if h.Peek(name) != nil {
+			return false
+		}
+	}
+	_, trusted := g.Trusted.peer(ctx)
+	return trusted && d.Original(h).Method == fasthttp.MethodOptions
+}
+
+// sendToSignIn tells a browser that asks for a page where to sign in, and the way
+// back. Scripts and APIs are challenged as ever, and so is the sign-in itself if it
+// is protected by mistake: a browser would be sent there for ever.
+func (g *Gate) sendToSignIn(ctx *fasthttp.RequestCtx, d Dialect, signIn string) {
+	h := &ctx.Request.Header
+	if _, trusted := g.Trusted.peer(ctx); !trusted {
+		return
+	}
+	o := d.Original(h)
+	if !isNavigation(h, o.Method) || o.Path == signIn {
+		return
+	}
+	back := o.Path
+	if o.Query != "" {
+		back += "?" + o.Query
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderLocation, signIn+"?return_to="+url.QueryEscape(back))
+}
+
+// isNavigation tells whether a browser is to show the answer to its user. Those
+// of before 2023 do not tell, but ask for HTML.
+func isNavigation(h *fasthttp.RequestHeader, method string) bool {
+	if mode := h.Peek("Sec-Fetch-Mode"); len(mode) > 0 {
+		return string(mode) == "navigate"
+	}
+	return method == fasthttp.MethodGet && bytes.Contains(h.Peek(fasthttp.HeaderAccept), []byte("text/html"))
+}
