@@ -97,8 +97,8 @@ func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 // Each of these lines closes a hole.
 func TestTheDoctorFindsAMissingLine(t *testing.T) {
 	t.Parallel()
-	st := newStand(t, "authResponseHeadersRegex: ^X-Authgear-", "authResponseHeaders: [X-Authgear-User-Id]")
+	st := newStand(t, proxytest.FreeAddr(t), "authResponseHeadersRegex: ^X-Authgear-", "authResponseHeaders: [X-Authgear-User-Id]")
 	proxytest.DoctorFinds(t, st, "A client can forge who it is")
-	st = newStand(t, "middlewares: [authgear]\n", "middlewares: [authgear-optional]\n")
+	st = newStand(t, proxytest.FreeAddr(t), "middlewares: [authgear]\n", "middlewares: [authgear-optional]\n")
 	proxytest.DoctorFinds(t, st, "Visitors pass")
 }
