@@ -54,9 +54,11 @@ bin/traefik: e2e/traefik/go.mod e2e/traefik/lego.sh | bin/lego/go.mod
 	cd e2e/traefik && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/traefik/traefik/v3/cmd/traefik
 
 # containers checks what can be known without Docker: the Compose files and the
-# Dockerfile as Docker reads them, the programs that its commands build, and
-# Traefik's labels as Traefik reads them (built as bin/traefik, so compiled once).
+# Dockerfile as Docker reads them, the programs that its commands build, Envoy's
+# configuration as Envoy reads it, and Traefik's labels as Traefik reads them (built
+# as bin/traefik, so compiled once).
 # count: a remembered result knows nothing of files outside its module.
 containers: bin/traefik bin/lego/go.mod
 	cd e2e/compose && go vet ./... && go test -count=1 ./...
+	cd e2e/envoy && go vet ./... && go test -count=1 ./...
 	cd e2e/traefik && CGO_ENABLED=0 go test -count=1 -trimpath ./...

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -111,8 +112,11 @@ func readToken(file string) (string, error) {
 	default:
 		text, err = os.ReadFile(file)
 	}
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		err = pathErr.Err // the path may be the token itself, by mistake
+	}
 	if err != nil {
-		return "", fmt.Errorf("-token: %w", err)
+		return "", fmt.Errorf("-token: the file cannot be read: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
 	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`",;\`, c) }

@@ -67,6 +67,8 @@ func TestDoctorSaysWhatItLacks(t *testing.T) {
 		{[]string{"/app"}, "URL: must begin with https://"},
 		{[]string{"-proxy", "apache", other.URL}, "-proxy: must be one of [caddy envoy haproxy nginx traefik]"},
 		{[]string{"-token", file, other.URL}, "-token: the file must hold an access token"},
+		{[]string{"-token", "two tokens", other.URL}, "-token: the file cannot be read: no such file"},
+		{[]string{"-token", "two tokens" + strings.Repeat("x", 300), other.URL}, "-token: the file cannot be read: file name too long"},
 		{[]string{"-echo", "here", other.URL}, "-echo: "},
 		{[]string{"-echo", proxytest.FreeAddr(t), other.URL}, "nothing reaches the doctor"},
 		{[]string{"-echo", proxytest.FreeAddr(t), "http://" + proxytest.FreeAddr(t)}, "connection refused"},

@@ -55,6 +55,8 @@ func printSnippet(args []string, stdout io.Writer) error {
 		return err
 	case name == "":
 		return errors.New("snippet of which proxy: nginx, traefik, caddy, envoy or haproxy?")
+	case flags.NArg() > 0:
+		return fmt.Errorf("snippet of one proxy at a time: %q is too much", flags.Arg(0))
 	}
 	rule, err := policy.Parse(strings.TrimPrefix(setup.Query(), "?"))
 	if err == nil {

@@ -3,9 +3,11 @@ package main
 import (
 	"os"
 	"path"
+	"regexp"
 	"strings"
 	"testing"
 
+	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/proxytest"
 )
 
@@ -60,15 +62,17 @@ func TestASnippetHasTheSettingsInForce(t *testing.T) {
 		{"a socket in HAProxy", "AUTHGEAR_LISTEN=unix:/run/a.sock", "haproxy", []string{"server one unix@/run/a.sock"}},
 		{"a cookie prefix", "AUTHGEAR_COOKIE_PREFIX=my_", "traefik", []string{"addAuthCookiesToResponse: [my_session]"}},
 		{"other addresses", "", "caddy -service auth:4180 -app app:80", []string{"forward_auth auth:4180 {", "reverse_proxy auth:4180\n", "reverse_proxy app:80 {"}},
-		{"other addresses in Envoy", "", "envoy -service auth:4180 -app app:80", []string{"address: auth, port_value: 4180 }", "address: app, port_value: 80 }"}},
+		{"other addresses in Envoy", "", "envoy -service auth:4180 -app app:80", []string{`address: "auth", port_value: 4180 }`, `address: "app", port_value: 80 }`}},
+		{"IPv6 in Envoy", "", "envoy -service [::1]:4180", []string{`address: "::1", port_value: 4180 }`}},
 		{"a policy in nginx", "", "nginx -policy role=staff&verified", []string{"/nginx?role=staff&verified;", "/nginx?role=admin;"}},
 		{"a policy in Traefik", "", "-policy verified traefik/dynamic.yml", []string{"/traefik?verified\n"}},
 		{"a policy in Caddy", "", "caddy -policy verified", []string{`import authgear "verified"`}},
 		{"a policy in HAProxy", "", "haproxy -policy verified", []string{"str(?verified)\n    http-request set-var(txn.authgear_policy) str(?optional)"}},
 		{"a sign-in in nginx", "", "nginx -sign-in /enter -policy verified", []string{"/nginx?verified&sign_in=/enter;", "/nginx?role=admin&sign_in=/enter;", "\n        location = /enter {"}},
 		{"a sign-in in Traefik", "", "traefik -sign-in /enter -policy verified", []string{"/traefik?verified&sign_in=/enter\n", "rule: Path(`/enter`)"}},
-		{"a sign-in in Caddy", "", "caddy -sign-in /enter -policy verified", []string{`import authgear "verified&sign_in=/enter"`, "\n\thandle /enter {"}},
+		{"a sign-in in Caddy", "", "caddy -sign-in /enter -policy verified", []string{`import authgear "verified&sign_in=/enter"`, "\n\t\thandle /enter {"}},
 		{"a sign-in in HAProxy", "", "haproxy -sign-in /enter -policy verified", []string{"\n    http-request set-var(txn.authgear_policy) str(?verified&sign_in=/enter)", "if { path /enter }"}},
+		{"a sign-in below /admin/ in HAProxy", "", "haproxy -sign-in /admin/login", []string{"if admin or ambiguous\n    http-request set-var(txn.authgear_policy) str(?optional) if { path /admin/login }"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, stdout, stderr := result(t, proxytest.Command(t, []string{tt.setting}, append([]string{"snippet"}, strings.Fields(tt.args)...)...))
@@ -84,6 +88,26 @@ func TestASnippetHasTheSettingsInForce(t *testing.T) {
 	}
 }
 
+// Where a proxy is told which fields to hand on to the service, the service must see
+// what is no preflight.
+func TestEveryListHasTheFieldsThatOverrideAMethod(t *testing.T) {
+	for file, lists := range map[string]int{
+		"traefik/dynamic.yml": 3, "haproxy/auth.lua": 1, "docs/other-proxies.md": 1, "docs/browsers.md": 1, "internal/doctor/problems.go": 1,
+	} {
+		text := strings.ToLower(read(t, file))
+		for _, name := range forwardauth.Overrides {
+			if n := len(regexp.MustCompile(`\b`+strings.ToLower(name)+`\b[^-]`).FindAllString(text, -1)); n < lists {
+				t.Errorf("%s has %s %d times, want %d at least", file, name, n, lists)
+			}
+		}
+	}
+	_, list, _ := strings.Cut(read(t, "traefik/dynamic.yml"), ".authRequestHeaders: ")
+	list, _, _ = strings.Cut(list, "\n")
+	if cure := "authRequestHeaders: [" + strings.ReplaceAll(list, ",", ", ") + "]"; !strings.Contains(read(t, "internal/doctor/problems.go"), cure) {
+		t.Errorf("the doctor does not name the shipped %s", cure)
+	}
+}
+
 func TestASnippetThatCannotBe(t *testing.T) {
 	for _, tt := range []struct{ setting, args, want string }{
 		{"", "", "which proxy"},
@@ -91,6 +115,21 @@ func TestASnippetThatCannotBe(t *testing.T) {
 		{"", "nginx/x.conf", "no file"},
 		{"", "nginx -policy role", "takes one value"},
 		{"", "nginx -policy role=a;b", "write %3B"},
+		{"", "nginx -policy role=\u00e4b", "the character '\u00e4' may not stand in a configuration; in a policy write %C3%A4\n"},
+		{"", "nginx caddy", `"caddy" is too much`},
+		{"", "nginx -app a:80 caddy", `"caddy" is too much`},
+		{"", "nginx -app app", "-app: must be host:port"},
+		{"", "nginx -app http://app:80", "-app: must be host:port"},
+		{"", "nginx -app unix:/run/app.sock", "-app: must be host:port"},
+		{"", "nginx -app app:http", "-app: must be host:port"},
+		{"", "nginx -app :8000", "-app: must be host:port"},
+		{"", "nginx -app app/x:80", "-app: must be host:port"},
+		{"", "nginx -app app:65536", "-app: must be host:port"},
+		{"", "nginx -service http://auth:4180", "-service: must be host:port"},
+		{"", "nginx -service unix:auth.sock", "-service: must be host:port or unix:/path"},
+		{"", "nginx -service 4180", "-service: must be host:port"},
+		{"", "haproxy -service localhost:4179", "let the service listen on another port"},
+		{"AUTHGEAR_LISTEN=:4179", "haproxy", "let the service listen on another port"},
 		{"", "nginx -app x$y:80", "may not stand"},
 		{"", "envoy -policy verified", "no room for a policy"},
 		{"", "envoy -sign-in /login", "no room for a policy"},

@@ -67,6 +67,14 @@ func TestSignIn(t *testing.T) {
 	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), caddy.SignIn(proxytest.SignInPath)...))
 }
 
+func TestItReadsWhatIsMadeForIt(t *testing.T) {
+	proxytest.Snippets(t, caddy.Config, func(dir string) *exec.Cmd {
+		cmd := exec.Command(proxytest.Built(t, "caddy"), "validate", "--adapter", "caddyfile", "--config", filepath.Join(dir, "Caddyfile"))
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
+		return cmd
+	})
+}
+
 func TestAQuestionIsPlain(t *testing.T) {
 	addr, last := proxytest.Questions(t)
 	proxytest.PlainQuestions(t, newStand(t, proxytest.FreeAddr(t), "127.0.0.1:4180", addr), last, "/caddy")

@@ -50,5 +50,5 @@ func Config(s snippet.Setup) ([]snippet.File, error) {
 
 func endpoint(address string) (string, error) {
 	host, port, err := snippet.HostPort(address)
-	return "address: " + host + ", port_value: " + port, err
+	return `address: "` + host + `", port_value: ` + port, err
 }

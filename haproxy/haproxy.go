@@ -3,6 +3,8 @@ package haproxy
 
 import (
 	_ "embed"
+	"fmt"
+	"net"
 	"strings"
 
 	"authgear-forward-auth/internal/forwardauth"
@@ -36,6 +38,9 @@ var (
 
 // Config is haproxy.cfg and auth.lua.
 func Config(s snippet.Setup) ([]snippet.File, error) {
+	if own(s.Service) {
+		return nil, fmt.Errorf("-service: at %s HAProxy itself listens, for auth.lua: let the service listen on another port", s.Service)
+	}
 	edits := []string{
 		snippet.Shipped.Service, strings.Replace(s.Service, "unix:", "unix@", 1),
 		snippet.Shipped.App, s.App,
@@ -49,4 +54,12 @@ func Config(s snippet.Setup) ([]snippet.File, error) {
 	}
 	text, err := snippet.Edit(conf, edits...)
 	return []snippet.File{{Name: "haproxy.cfg", Text: text}, {Name: "auth.lua", Text: script}}, err
+}
+
+// own tells whether the address is that of "listen authgear_forward_auth": HAProxy
+// would ask itself.
+func own(service string) bool {
+	host, port, err := snippet.HostPort(service)
+	ip := net.ParseIP(host)
+	return err == nil && port == "4179" && (host == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()))
 }

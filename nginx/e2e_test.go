@@ -33,7 +33,7 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 		"/tmp/authgear-nginx", proxytest.Dir(t)+"/nginx",
 	)...)
 	proxytest.Start(t, exec.Command(program, "-c", conf, "-g", "daemon off;"), front)
-	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesUnknown: true}
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, AddsSlash: true, PassesUnknown: true}
 }
 
 func TestNginx(t *testing.T) {
@@ -71,6 +71,13 @@ func TestPreflight(t *testing.T) {
 
 func TestSignIn(t *testing.T) {
 	proxytest.SignIn(t, newStand(t, proxytest.FreeAddr(t), nginx.SignIn(proxytest.SignInPath)...))
+}
+
+func TestItReadsWhatIsMadeForIt(t *testing.T) {
+	proxytest.Snippets(t, nginx.Config, func(dir string) *exec.Cmd {
+		conf := proxytest.Conf(t, filepath.Join(dir, "nginx.conf"), "/tmp/authgear-nginx", dir+"/nginx", "listen 8080;", "listen "+proxytest.FreeAddr(t)+";")
+		return exec.Command(proxytest.Installed(t, "nginx"), "-t", "-c", conf)
+	})
 }
 
 func TestASlowServiceIsNoSignOut(t *testing.T) {

@@ -37,6 +37,12 @@ func TestLabelsSayWhatTheFileSays(t *testing.T) {
 				}
 			}
 		}
+		for _, name := range []string{"admin", "ambiguous"} { // what asks for more than the rest
+			router, w := got.HTTP.Routers[name], want.HTTP.Routers[name]
+			if router == nil || !strings.Contains(router.Rule, w.Rule) || router.Priority != w.Priority {
+				t.Errorf("by label router %s is %+v, in the file %+v", name, router, w)
+			}
+		}
 		for name, m := range got.HTTP.Middlewares {
 			defined++
 			if w := want.HTTP.Middlewares[name]; !reflect.DeepEqual(m, w) {

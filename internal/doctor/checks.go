@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"authgear-forward-auth/internal/forwardauth"
 )
 
 // A check looks for one kind of hole.
@@ -37,6 +39,7 @@ var checks = []check{
 	{"only WebSockets are upgraded", arrives, upgrades},
 	{"two Authorization lines do not pass", tellsApart, twoAuthorizations},
 	{"a client's word about its request is not believed", deniesOrTellsApart, claims},
+	{"no field tells the application another path", arrives, otherPaths},
 	{"the client's query is no policy", deniesOrTellsApart, queries},
 	{"a POST of 1 MB arrives whole", arrives, longPost},
 	{"a verdict is kept for nobody else", tellsApart, keptVerdicts},
@@ -149,6 +152,22 @@ func methods(v *visit) {
 	for _, method := range []string{"HEAD", "OPTIONS", "TRACE", "DOCTOR"} {
 		if a := v.send(request{method: method}); v.gained(a) != "" {
 			v.find(methodEvades, "%s without a credential: %s", method, v.gained(a))
+		}
+	}
+	preflight := []string{"Origin", "https://doctor.invalid", "Access-Control-Request-Method", "DELETE"}
+	for _, method := range []string{"GET", "DOCTOR"} {
+		if a := v.send(request{method: method, fields: preflight}); v.gained(a) != "" {
+			v.find(methodEvades, "%s with the fields of a CORS preflight, without a credential: %s", method, v.gained(a))
+		}
+	}
+	if a := v.send(request{method: "OPTIONS", fields: preflight}); v.gained(a) == "" {
+		return
+	}
+	v.find(preflightPasses, "OPTIONS with Origin and Access-Control-Request-Method")
+	for _, name := range forwardauth.Overrides {
+		a := v.send(request{method: "OPTIONS", fields: append([]string{name, "DELETE"}, preflight...)})
+		if v.gained(a) != "" && a.has(name, "DELETE") {
+			v.find(methodEvades, "a CORS preflight with %s: DELETE, without a credential: %s", name, v.gained(a))
 		}
 	}
 }
@@ -309,6 +328,20 @@ func claims(v *visit) {
 		a := v.send(request{fields: append(field, v.good()...)})
 		if !v.isUser(a) && a.status != http.StatusBadRequest && v.isUser(v.send(request{fields: v.good()})) {
 			v.find(claimBelieved, "%s with a good token: that user no more, the answer is %d", c.name, a.status)
+		}
+	}
+}
+
+// pathNames are the fields by which some frameworks take a path for another.
+var pathNames = []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"}
+
+func otherPaths(v *visit) {
+	const path = "/doctor-other-path"
+	for _, s := range v.senders() {
+		for _, name := range pathNames {
+			if a := v.send(request{fields: append([]string{name, path}, s.fields...)}); a.has(name, path) {
+				v.find(otherPath, "%s: %s", s.name, name)
+			}
 		}
 	}
 }

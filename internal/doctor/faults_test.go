@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"authgear-forward-auth/internal/doctor"
+	"authgear-forward-auth/internal/forwardauth"
 )
 
 const token = "a-good-token"
@@ -91,6 +92,9 @@ func (f *front) serve(t *testing.T) (*doctor.Echo, string) {
 			if user {
 				f.tell(p.In, p.Out.Header)
 			}
+			for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"} {
+				p.Out.Header.Del(name)
+			}
 			f.change(p)
 		}}
 		proxy.ServeHTTP(w, r)
@@ -156,6 +160,12 @@ func TestFaults(t *testing.T) {
 		{"HEAD passes", opens(func(r *http.Request) bool { return r.Method == "HEAD" }), methodTitle},
 		{"preflights pass", opens(func(r *http.Request) bool { return r.Method == "OPTIONS" }), methodTitle},
 		{"TRACE passes", opens(func(r *http.Request) bool { return r.Method == "TRACE" }), methodTitle},
+		{"a GET with the fields of a preflight passes", opens(func(r *http.Request) bool { return asksForDelete(r) && r.Method == "GET" }), methodTitle},
+		{"an unknown method with the fields of a preflight passes", opens(func(r *http.Request) bool { return asksForDelete(r) && r.Method == "DOCTOR" }), methodTitle},
+		{"a preflight passes with another method", opens(isPreflight), methodTitle},
+		{"a preflight passes with another method in X-HTTP-Method", opens(func(r *http.Request) bool {
+			return isPreflight(r) && r.Header.Get("X-Http-Method-Override") == "" && r.Header.Get("X-Method-Override") == ""
+		}), methodTitle},
 		{"unknown methods pass", opens(func(r *http.Request) bool { return r.Method == "DOCTOR" }), methodTitle},
 		{"// evades", opens(path("^//")), pathTitle},
 		{"/./ evades", opens(path(`^/\./`)), pathTitle},
@@ -253,6 +263,20 @@ func TestRemarks(t *testing.T) {
 		{"trailers", change(func(p *httputil.ProxyRequest) { p.Out.Trailer = p.In.Trailer }), "A trailer with an identity passes"},
 		{"other protocols", change(upgrade("doctor/1")), "A client can ask the application for another protocol than WebSocket"},
 		{"bodies are limited", func(f *front) { f.around = limitsBodies }, "A POST of 1 MB is too long for the proxy"},
+		{"preflights", opens(func(r *http.Request) bool {
+			return isPreflight(r) && r.Header.Get("X-Http-Method-Override")+r.Header.Get("X-Http-Method")+r.Header.Get("X-Method-Override") == ""
+		}), "A CORS preflight passes"},
+		{"preflights without the other method", func(f *front) {
+			f.opens = isPreflight
+			f.change = func(p *httputil.ProxyRequest) {
+				for _, name := range forwardauth.Overrides {
+					p.Out.Header.Del(name)
+				}
+			}
+		}, "A CORS preflight passes"},
+		{"another path", change(func(p *httputil.ProxyRequest) {
+			p.Out.Header["X-Rewrite-Url"] = p.In.Header["X-Rewrite-Url"]
+		}), "A client can tell the application another path"},
 		{"a redirect", denied(302, "Bearer"), "A program cannot tell that it must sign in"},
 		{"403", denied(403, "Bearer"), "A program cannot tell that it must sign in"},
 		{"no challenge", denied(401), "A 401 must have one WWW-Authenticate"},
@@ -278,6 +302,12 @@ func TestRemarks(t *testing.T) {
 }
 
 // The parts of which faults are made.
+
+func isPreflight(r *http.Request) bool { return r.Method == "OPTIONS" && asksForDelete(r) }
+
+func asksForDelete(r *http.Request) bool {
+	return r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") == "DELETE"
+}
 
 func isUser(is func(*http.Request) bool) func(*front) { return func(f *front) { f.isUser = is } }
 func opens(to func(*http.Request) bool) func(*front)  { return func(f *front) { f.opens = to } }

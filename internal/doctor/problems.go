@@ -166,9 +166,9 @@ var claimBelieved = &problem{
 	why:   "X-Forwarded-* and X-Original-* are for the proxy to write. From a client they may open a route, or change the project that is asked.",
 	cure: map[string]string{
 		"nginx":   "proxy_set_header X-Forwarded-Host \"\";   # in the location of the question; set or empty each of those named",
-		"traefik": "trustForwardHeader: false   # and authRequestHeaders: [Authorization, Cookie, User-Agent]",
+		"traefik": "trustForwardHeader: false   # and authRequestHeaders: [Authorization, Cookie, User-Agent, Accept, Sec-Fetch-Mode, Origin, Access-Control-Request-Method, X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override]",
 		"caddy":   "header_up -X-Original-*   # in forward_auth; and no trusted_proxies that hold clients",
-		"haproxy": "Send the question Authorization, Cookie and User-Agent alone, as auth.lua does.",
+		"haproxy": "Of the client's fields, send the question those that auth.lua names, and no others.",
 		"envoy":   "use_remote_address: true   # and no more allowed_headers than cookie, user-agent, x-forwarded-for",
 	},
 }
@@ -198,13 +198,33 @@ var pathEvades = &problem{
 
 var methodEvades = &problem{
 	title: "Another method evades the protection",
-	why:   "The application gets requests of that method unasked; many serve HEAD and unknown methods as GET.",
+	why:   "The application gets such requests unasked. Many serve HEAD and unknown methods as GET, and some take the method in X-HTTP-Method-Override for that of the request. To let CORS preflights pass, and nothing that looks like one: `preflight` in the policy.",
 	cure: map[string]string{
 		"nginx":   "No limit_except and no `if ($request_method …)` around auth_request.",
 		"traefik": "No Method(`…`) in the rule of the protected router.",
 		"caddy":   "No `method` in the matcher of the protected route.",
 		"haproxy": "No METH_* in the conditions of lua.authgear and lua.authgear_denies.",
 		"envoy":   "No :method in a route that disables ext_authz.",
+	},
+}
+
+var preflightPasses = &problem{
+	title:  "A CORS preflight passes",
+	remark: true,
+	why:    "Browsers send it without a credential, so it may be meant so. The application must answer it and do nothing else.",
+	cure:   map[string]string{"": "Without `preflight` in the policy none passes."},
+}
+
+var otherPath = &problem{
+	title:  "A client can tell the application another path",
+	remark: true,
+	why:    "Some frameworks take a path in X-Original-URL, X-Rewrite-URL or X-Forwarded-* for that of the request: one path is asked about, and another is served.",
+	cure: map[string]string{
+		"nginx":   "proxy_set_header X-Original-URL \"\";   # and X-Original-URI, X-Rewrite-URL, X-Forwarded-Uri, X-Forwarded-Prefix",
+		"traefik": "headers: {customRequestHeaders: {X-Original-URL: \"\", X-Original-URI: \"\", X-Rewrite-URL: \"\"}}   # a middleware of the entry point",
+		"caddy":   "request_header -X-Original-*   # and -X-Rewrite-Url, -X-Forwarded-Uri, -X-Forwarded-Prefix, before forward_auth",
+		"haproxy": "http-request del-header ^x-(original-ur[il]|rewrite-url|forwarded-(uri|prefix))$ -m reg",
+		"envoy":   "header_mutation, before ext_authz: remove_on_match, as in envoy.yaml",
 	},
 }
 

@@ -27,8 +27,9 @@ const (
 	scope             = "X-Authgear-Scope"
 )
 
-// answer turns a verdict into a status. It is the only place that does.
-func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.Rule, s *resolver.Session, err error) {
+// answer turns a verdict into a status. It is the only place that does. signIn is where
+// a browser is sent that must sign in, or empty: it is challenged.
+func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.Rule, s *resolver.Session, signIn string, err error) {
 	h := &ctx.Response.Header
 	h.Set(fasthttp.HeaderCacheControl, "no-store")
 	setCookie(h, err)
@@ -39,10 +40,12 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.R
 		setIdentity(h, v.Reason, s)
 		return
 	case policy.Challenge:
-		// sendToSignIn has set it.
-		if len(h.Peek(fasthttp.HeaderLocation)) > 0 && !d.LocationWith401 {
-			ctx.SetStatusCode(fasthttp.StatusFound)
-			return
+		if signIn != "" {
+			h.Set(fasthttp.HeaderLocation, signIn)
+			if !d.LocationWith401 {
+				ctx.SetStatusCode(fasthttp.StatusFound)
+				return
+			}
 		}
 		ctx.SetStatusCode(fasthttp.StatusUnauthorized)
 		code, description = bearerError(v.Reason)

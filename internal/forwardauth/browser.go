@@ -7,9 +7,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// overrides are the fields by which a client asks an application to take its
-// method for another.
-var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+// Overrides are the fields by which a client asks an application to take its
+// method for another. A proxy must hand them on to the service, or take them from the
+// client.
+var Overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
 // isPreflight tells whether the proxy holds back a CORS preflight, by which a
 // browser asks whether a script of another origin may send what it wants to send. It
@@ -22,7 +23,7 @@ func (g *Gate) isPreflight(ctx *fasthttp.RequestCtx, d Dialect) bool {
 	if len(h.Peek(fasthttp.HeaderOrigin)) == 0 || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 {
 		return false
 	}
-	for _, name := range overrides {
+	for _, name := range Overrides {
 		if h.Peek(name) != nil {
 			return false
 		}
@@ -31,23 +32,31 @@ func (g *Gate) isPreflight(ctx *fasthttp.RequestCtx, d Dialect) bool {
 	return trusted && d.Original(h).Method == fasthttp.MethodOptions
 }
 
-// sendToSignIn tells a browser that asks for a page where to sign in, and the way
-// back. Scripts and APIs are challenged as ever, and so is the sign-in itself if it
-// is protected by mistake: a browser would be sent there for ever.
-func (g *Gate) sendToSignIn(ctx *fasthttp.RequestCtx, d Dialect, signIn string) {
+// maxLocation is how long the address of a sign-in may be, with the way back. A proxy
+// with small buffers would take a longer answer for an outage.
+const maxLocation = 4096
+
+// signInAt returns where a browser that asks for a page is sent to sign in, with the
+// way back unless that is too long; or nothing. Scripts and APIs are challenged as
+// ever, and so is the sign-in itself if it is protected by mistake: a browser would be
+// sent there for ever.
+func (g *Gate) signInAt(ctx *fasthttp.RequestCtx, d Dialect, signIn string) string {
 	h := &ctx.Request.Header
 	if _, trusted := g.Trusted.peer(ctx); !trusted {
-		return
+		return ""
 	}
 	o := d.Original(h)
 	if !isNavigation(h, o.Method) || o.Path == signIn {
-		return
+		return ""
 	}
 	back := o.Path
 	if o.Query != "" {
 		back += "?" + o.Query
 	}
-	ctx.Response.Header.Set(fasthttp.HeaderLocation, signIn+"?return_to="+url.QueryEscape(back))
+	if location := signIn + "?return_to=" + url.QueryEscape(back); len(location) <= maxLocation {
+		return location
+	}
+	return signIn
 }
 
 // isNavigation tells whether a browser is to show the answer to its user. Those

@@ -74,13 +74,13 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 		route, err := g.routes.get(query, g.Resolver)
 		if err != nil {
 			verdict := policy.Verdict{Reason: resolver.BadPolicy}
-			answer(ctx, d, verdict, policy.Rule{}, nil, err)
+			answer(ctx, d, verdict, policy.Rule{}, nil, "", err)
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
 			return
 		}
 		if route.rule.Preflight && g.isPreflight(ctx, d) {
 			verdict := policy.Verdict{Outcome: policy.Allow, Reason: resolver.Visitor}
-			answer(ctx, d, verdict, route.rule, nil, nil)
+			answer(ctx, d, verdict, route.rule, nil, "", nil)
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, nil, begin)
 			return
 		}
@@ -88,10 +88,11 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 		creds := g.credentials(ctx, list[:0])
 		session, err := route.resolver.Resolve(context.Background(), creds)
 		verdict := route.rule.Decide(session, err, begin)
+		signIn := ""
 		if verdict.Outcome == policy.Challenge && route.rule.SignIn != "" {
-			g.sendToSignIn(ctx, d, route.rule.SignIn)
+			signIn = g.signInAt(ctx, d, route.rule.SignIn)
 		}
-		answer(ctx, d, verdict, route.rule, session, err)
+		answer(ctx, d, verdict, route.rule, session, signIn, err)
 		g.log(&log, ctx, d, verdict, creds, session, err, begin)
 	}
 }

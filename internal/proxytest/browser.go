@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"authgear-forward-auth/internal/forwardauth"
 )
 
 // Preflight checks what becomes of CORS preflights with a stand whose policy for
@@ -45,7 +47,7 @@ func Preflight(t *testing.T, st *Stand) {
 			st.Expect(t, 403, method, path, with(slices.Concat(st.bob(), []string{name, "OPTIONS"})...)...)
 		}
 	}
-	for _, name := range overridden {
+	for _, name := range forwardauth.Overrides {
 		for _, spelling := range spellings(name) {
 			resp, s := st.Do(t, "OPTIONS", path, nil, with(spelling, "DELETE")...)
 			if passes := resp.StatusCode == 200 && len(alike(s.Header, name)) == 0; resp.StatusCode != 401 && !passes {
@@ -55,9 +57,6 @@ func Preflight(t *testing.T, st *Stand) {
 	}
 	Found(t, preflights, "ok")
 }
-
-// overridden are the fields by which an application may take a method for another.
-var overridden = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
 // SignInPath is where the application signs users in.
 const SignInPath = "/account/sign-in"
@@ -70,6 +69,15 @@ func SignIn(t *testing.T, st *Stand) {
 		"/odd%20a;b=c/%C3%A4+d?x=%2f&y=//&z=a+b", "/x%0d%0aSet-Cookie:%20a=b", "/x?%0d%0aa:%20b", "/x?a=%zz", "/x?'\"<>", "http://evil.example/x?a=b&c=d", "/login", SignInPath + "/",
 	} {
 		st.expectSignIn(t, path)
+	}
+	// A way back that is too long for a proxy is left out.
+	long := "/" + strings.Repeat("x", 4096-len(SignInPath+"?return_to=%2F"))
+	st.expectSignIn(t, long)
+	for _, path := range []string{long + "x", "/" + strings.Repeat("%20", 1000), "/x?" + strings.Repeat("a", 20<<10)} {
+		resp, _ := st.Expect(t, 302, "GET", path, "Sec-Fetch-Mode", "navigate")
+		if got := resp.Header.Get("Location"); got != SignInPath {
+			t.Errorf("%.20s… of %d bytes: Location: %.60s", path, len(path), got)
+		}
 	}
 	browser := []string{"Sec-Fetch-Mode", "navigate", "Accept", "text/html,*/*;q=0.8"}
 	for _, fields := range [][]string{browser, browser[:2], browser[2:]} {

@@ -153,7 +153,7 @@ func (tb table) String() string {
 // What is found in stories in which proxies differ. The story has asserted it.
 
 func (st *Stand) encodedSlash() string {
-	return either(st.RefusesEncodedSlash, "ok; 400 to `%2f`", "ok")
+	return either(st.RefusesEncodedSlash, "ok; 400 to `%2f` and `\\`", "ok")
 }
 
 func (st *Stand) unknown() string { return either(st.PassesUnknown, "passes (1)", "removed") }

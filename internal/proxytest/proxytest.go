@@ -27,8 +27,11 @@ type Stand struct {
 	// CleansPaths says that the application does not see a path as it was
 	// sent, but as the proxy reads it.
 	CleansPaths bool
-	// RefusesEncodedSlash says that the proxy answers 400 to a path with %2f.
+	// RefusesEncodedSlash says that the proxy answers 400 to a path with %2f, %5c or \.
 	RefusesEncodedSlash bool
+	// AddsSlash says that the proxy answers 301 to /admin and not what stands
+	// behind it.
+	AddsSlash bool
 	// PassesUnknown says that X-Authgear-* fields of which the service knows
 	// nothing reach the application: the proxy removes fields by their whole
 	// name alone.
@@ -71,6 +74,7 @@ var stories = []story{
 	{"odd paths reach the application and the log alike", oddPaths, (*Stand).paths},
 	{"a strange Host is no outage", strangeHosts, nil},
 	{"what a client claims of its request is not believed", claims, nil},
+	{"no field tells the application another path", onePath, nil},
 	{"a WebSocket opens for a user alone", aWebSocket, nil},
 	{"the doctor finds nothing", theDoctor, nil},
 	{"the application's own errors stay", ownErrors, nil},

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,19 +77,52 @@ func twoAuthorizationLines(t *testing.T, st *Stand) {
 func aRole(t *testing.T, st *Stand) {
 	ada, bob := st.ada(), st.bob()
 	// An application may read these all as /admin/.
-	for _, path := range []string{"/admin/", "//admin/", "/a/../admin/", "/a/%2e%2e/admin/", "/%61dmin/", "/./admin//x", "/a%2f..%2Fadmin/", "/admin%2fx"} {
-		st.Expect(t, st.unlessRefused(path, 200), "GET", path, ada...)
-		st.Expect(t, st.unlessRefused(path, 403), "GET", path, bob...)
-		st.Expect(t, st.unlessRefused(path, 401), "GET", path)
+	paths := []string{
+		"/admin", "/admin?x", "/admin/", "//admin/", "/a/../admin/", "/a/%2e%2e/admin/", "/%61dmin/", "/./admin//x", "/a%2f..%2Fadmin/", "/admin%2fx",
+		"/admin;x/", "/admin%3bx/", "/;x/admin/", "/x/..;/admin/", "/public/..;/admin/", "/public/..%3b/admin/", "/public/%2e%2e;x/admin/",
+		`/admin\x`, `/public/..\admin/`, "/%5cadmin/", "/public/..%5Cadmin/", `/public/\../admin/`,
+	}
+	if !st.CleansPaths {
+		paths = append(paths, "/public/;/../admin/", "/public/a%2fb/../../admin/", "/admin//../public/", "/admin/../public/x", `/admin/x\y/../../public/`)
+	}
+	for _, path := range paths {
+		for _, who := range []struct {
+			fields []string
+			status int
+		}{{ada, 200}, {bob, 403}, {nil, 401}} {
+			if resp, _ := st.Raw(t, path, who.fields...); resp.StatusCode != st.unlessRefused(path, who.status) {
+				t.Errorf("%s: status %d, want %d", path, resp.StatusCode, st.unlessRefused(path, who.status))
+			}
+		}
 	}
 }
 
-// unlessRefused returns the status, or 400 if the proxy refuses such a path.
+// unlessRefused returns the status, or 400 if the proxy refuses such a path, or 301 if
+// it sends the client to /admin/.
 func (st *Stand) unlessRefused(path string, status int) int {
-	if st.RefusesEncodedSlash && strings.Contains(strings.ToLower(path), "%2f") {
+	lower, _, _ := strings.Cut(strings.ToLower(path), "?")
+	switch {
+	case st.RefusesEncodedSlash && encodedSlash.MatchString(lower):
 		return 400
+	case st.AddsSlash && lower == "/admin":
+		return 301
 	}
 	return status
+}
+
+var encodedSlash = regexp.MustCompile(`%2f|%5c|\\`)
+
+// onePath checks that the path which was asked about is the only one that the
+// application is told.
+func onePath(t *testing.T, st *Stand) {
+	for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"} {
+		for _, spelling := range spellings(name) {
+			_, body := st.Raw(t, "/public/", spelling, "/admin/")
+			if told := alike(readSeen(t, []byte(body)).Header, name); len(told) > 0 {
+				t.Errorf("%s: the application is told %v", spelling, told)
+			}
+		}
+	}
 }
 
 // The policy of a route is the operator's.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Setup is what differs from one user to the next.
@@ -32,10 +35,36 @@ type Config func(Setup) ([]File, error)
 func (c Config) Make(s Setup) ([]File, error) {
 	for _, text := range []string{s.Service, s.App, s.Policy, s.CookiePrefix, s.SignIn} {
 		if i := strings.IndexFunc(text, special); i >= 0 {
-			return nil, fmt.Errorf("%q: the character %q may not stand in a configuration; in a policy write %%%02X", text, text[i], text[i])
+			c, size := utf8.DecodeRuneInString(text[i:])
+			return nil, fmt.Errorf("%q: the character %q may not stand in a configuration; in a policy write %s", text, c, percent(text[i:i+size]))
 		}
 	}
+	if !isHostPort(s.App) {
+		return nil, fmt.Errorf("-app: must be host:port, not %q", s.App)
+	}
+	if !strings.HasPrefix(s.Service, "unix:/") && !isHostPort(s.Service) {
+		return nil, fmt.Errorf("-service: must be host:port or unix:/path, not %q", s.Service)
+	}
 	return c(s)
+}
+
+var hostname = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+func isHostPort(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if n, notANumber := strconv.ParseUint(port, 10, 16); err != nil || notANumber != nil || n == 0 {
+		return false
+	}
+	return net.ParseIP(host) != nil || hostname.MatchString(host)
+}
+
+// percent writes each byte as a query may have it.
+func percent(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		fmt.Fprintf(&b, "%%%02X", text[i])
+	}
+	return b.String()
 }
 
 func special(c rune) bool {
@@ -59,7 +88,8 @@ func (s Setup) Query() string {
 
 // Edit returns text with each old part, wherever it stands, replaced by the new one
 // that follows it. One that does not stand there is an error: the setup would not be
-// followed.
+// followed. Where two old parts are the same the first counts: a [Config] that names a
+// policy does so before the edits for the sign-in, which know of none.
 func Edit(text string, oldnew ...string) (string, error) {
 	for i := 0; i < len(oldnew); i += 2 {
 		if !strings.Contains(text, oldnew[i]) {
