@@ -15,8 +15,10 @@ demo: nginx build
 
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
+# Allocations are counted without the detector of races, which makes some.
 test: nginx haproxy proxies lint containers
 	go test -race -count=1 -p=1 ./...
+	go test -count=1 -run Allocates ./internal/forwardauth
 
 # freshness measures how long after a revocation the last request passes. It takes
 # some 11 minutes; `make test` runs a short form.

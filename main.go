@@ -122,6 +122,8 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		paths[hookPath] = webhook.Handler(set.WebhookSecret, who.forgetUser, received(log))
 	}
 
+	go tidyUp(ctx)
+
 	// Can it answer? The operator's view.
 	if set.Mode != resolverOnly {
 		go keys.Run(ctx)
@@ -138,14 +140,14 @@ const hookPath = "/hooks/authgear"
 // routes are what the main listener serves. :: path → handler
 type routes map[string]fasthttp.RequestHandler
 
+// serve looks at the path as it stands. What follows Envoy's prefix is a client's;
+// cleaned, /envoy/../nginx would be another path, and its query a policy.
 func (r routes) serve(ctx *fasthttp.RequestCtx) {
-	// What follows the prefix is a client's. It is looked at as it stands: cleaned,
-	// /envoy/../nginx would be another path, and its query a policy.
-	if bytes.HasPrefix(ctx.RequestURI(), []byte(envoy.Prefix)) {
-		r[envoy.Prefix](ctx)
-		return
+	path, _, _ := bytes.Cut(ctx.RequestURI(), []byte("?"))
+	if bytes.HasPrefix(path, []byte(envoy.Prefix)) {
+		path = path[:len(envoy.Prefix)]
 	}
-	if handler := r[string(ctx.Path())]; handler != nil {
+	if handler := r[string(path)]; handler != nil {
 		handler(ctx)
 		return
 	}

@@ -35,6 +35,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 	s.Server = forwardauth.NewServer(func(ctx *fasthttp.RequestCtx) {
 		s.busy.Add(1)
 		defer s.busy.Add(-1)
+		ctx.Conn().(*watchedConn).enter(answering)
 		handler(ctx)
 		if s.stopping.Load() {
 			ctx.SetConnectionClose()
@@ -43,7 +44,11 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 	return s
 }
 
-func (s *server) serve() error { return s.Serve(s.listener) }
+func (s *server) serve() error {
+	w := newWatch(s.listener)
+	defer w.stop()
+	return s.Serve(w)
+}
 
 // stop lets what is in flight finish, until ctx ends. It returns how many
 // requests did not.

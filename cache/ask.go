@@ -8,18 +8,6 @@ import (
 	"authgear-forward-auth/resolver"
 )
 
-// ask finds out what can be found out about the credentials.
-func (c *Cache) ask(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) *answer {
-	answer, final := c.askLocal(ctx, f, key, creds)
-	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && c.marks.allowSigned(key, f.signed)
-	close(f.verified)
-	if final {
-		return answer
-	}
-	s, err := c.confirm(ctx, f, key, creds, e)
-	return newAnswer(f.asked, s, err)
-}
-
 // askLocal finds out what can be known without Authgear. It is final if Authgear
 // need not, or cannot, be asked.
 func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials) (a *answer, final bool) {
@@ -69,7 +57,7 @@ func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds 
 	case err == nil && signed != nil:
 		c.doubt.confirmed()
 		s = merge(signed, s)
-	case isAbsent(err) && signed != nil && !time.Now().Before(signed.Expiry):
+	case isAbsent(err) && signed != nil && !time.Now().Before(signed.Expiry.Time()):
 		err = errExpired // for Authgear, which allows no leeway; contract §3.3
 	case isAbsent(err) && signed != nil && c.doubt.absent():
 		err = errKnowsNoJWT

@@ -32,7 +32,8 @@ type Cache struct {
 	newcomers newcomers
 	marks     marks
 	doubt     doubt
-	away      atomic.Bool // the last question found nothing out
+	away      atomic.Bool  // the last question found nothing out
+	waiting   atomic.Int64 // questions that are put later
 }
 
 // Options say whom a Cache asks, and its bounds.
@@ -62,8 +63,8 @@ type Options struct {
 const (
 	worthlessFor  = 2 * time.Second
 	worthlessPart = 16  // the part of the memory that strangers may fill: one in so many
-	entryBytes    = 448 // an entry with its session and ristretto's own records, without the texts
-	typicalBytes  = 576
+	entryBytes    = 600 // an entry with its session, ristretto's own records and what waits to be collected, without the texts
+	typicalBytes  = 648
 )
 
 // New returns a Cache.
@@ -91,8 +92,10 @@ func New(o Options) (*Cache, error) {
 
 func store(bytes int64) (*ristretto.Cache[uint64, *entry], error) {
 	s, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
-		MaxCost:            bytes,
-		NumCounters:        max(10*bytes/typicalBytes, 100), // ristretto asks for ten per entry
+		MaxCost: bytes,
+		// Ten per entry, as ristretto asks for, would take 130 bytes each; four keep
+		// the hit ratio within some percent when there is more than has room.
+		NumCounters:        max(4*bytes/typicalBytes, 100),
 		BufferItems:        64,
 		IgnoreInternalCost: true, // it is in entryBytes
 	})
@@ -136,7 +139,10 @@ func (w within) Resolve(ctx context.Context, creds resolver.Credentials) (*resol
 }
 
 func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound time.Duration) (*resolver.Session, error) {
-	key, now := creds.Key(), time.Now()
+	key, now := creds.Key(), creds.Asked
+	if now.IsZero() {
+		now = time.Now()
+	}
 	e := find(c.sessions, key)
 	var a *answer
 	if e != nil {
@@ -146,7 +152,7 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound t
 		}
 		if c.fresh(key, a, now, bound) {
 			if a.due(now, c.o.Wait) {
-				c.begin(key, creds.Clone(), a, nil)
+				c.refresh(key, creds.Clone(), a)
 			}
 			return a.session, nil
 		}
@@ -180,7 +186,10 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 	var f *flight
 	for range attempts {
 		var early bool
-		f, early = c.begin(key, creds, a, f)
+		var fly func()
+		if f, early, fly = c.begin(key, creds, a, f); fly != nil {
+			fly()
+		}
 		if !ended(ctx, f.verified) && bound == c.o.MaxStaleness && c.atOnce(key, f, early) {
 			return f.signed, nil
 		}
@@ -188,7 +197,7 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 			return c.grace(key, errTooLong, bound)
 		}
 		switch a = f.answer; {
-		case a.isWorthless:
+		case a.isWorthless():
 			return nil, a.err
 		case a.session == nil:
 			return c.grace(key, a.err, bound)

@@ -59,7 +59,7 @@ func TestNoAnswerOutlivesTheToken(t *testing.T) {
 			if !time.Now().Before(expiry) {
 				return nil, &resolver.InvalidError{Reason: resolver.Expired}
 			}
-			return &resolver.Session{UserID: "ada", Expiry: expiry}, nil
+			return &resolver.Session{UserID: "ada", Expiry: resolver.UnixTime(expiry.Unix())}, nil
 		}
 		if _, err := ask(c, "t"); err != nil {
 			t.Fatal(err)

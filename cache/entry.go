@@ -19,9 +19,8 @@ type entry struct {
 
 // An answer is a session, or why there is none.
 type answer struct {
-	session     *resolver.Session
-	err         error
-	isWorthless bool // err is [resolver.ErrInvalid]
+	session *resolver.Session
+	err     error
 
 	asked time.Time // just before the question was put
 
@@ -35,23 +34,22 @@ type answer struct {
 }
 
 func newAnswer(asked time.Time, s *resolver.Session, err error) *answer {
-	return &answer{session: s, err: err, isWorthless: errors.Is(err, resolver.ErrInvalid), asked: asked}
+	return &answer{session: s, err: err, asked: asked}
 }
+
+func (a *answer) isWorthless() bool { return a.err != nil && errors.Is(a.err, resolver.ErrInvalid) }
 
 // worthless tells whether the credentials are remembered as worthless.
 func (a *answer) worthless(now time.Time) bool {
-	return a.isWorthless && a.age(now) < worthlessFor
+	return a.isWorthless() && a.age(now) < worthlessFor
 }
 
-// age is how long ago the question was put. The clock that no adjustment moves
-// stands still while a machine sleeps; the other one tells of that.
-func (a *answer) age(now time.Time) time.Duration {
-	return max(now.Sub(a.asked), now.Round(0).Sub(a.asked.Round(0)))
-}
+// age is how long ago the question was put.
+func (a *answer) age(now time.Time) time.Duration { return resolver.Age(a.asked, now) }
 
 // expired tells whether the token has ended, with leeway for its clock.
 func (a *answer) expired(now time.Time, skew time.Duration) bool {
-	return !a.session.Expiry.IsZero() && now.Sub(a.session.Expiry) >= skew
+	return a.session.Expiry != 0 && now.Sub(a.session.Expiry.Time()) >= skew
 }
 
 // due tells whether the session is to be confirmed now. It does so to one

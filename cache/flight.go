@@ -47,19 +47,26 @@ func (f *flights) close() {
 	f.all.Wait()
 }
 
-// begin returns the flight for the key, and puts a question if there is none
-// but the one that did not serve. known is the answer that did not serve either:
-// if there is a later one by now, no question is needed. early tells whether it is
-// not verified yet.
-func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool) {
+// refresh asks again behind a caller who has an answer.
+func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *answer) {
+	if _, _, fly := c.begin(key, creds, known, nil); fly != nil {
+		go fly()
+	}
+}
+
+// begin returns the flight for the key; a new one if there is none but the one that
+// did not serve, which the caller must fly then. known is the answer that did not
+// serve either: if there is a later one by now, no question is needed. early tells
+// whether it is not verified yet.
+func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool, fly func()) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
 		select {
 		case <-f.verified:
-			return f, false
+			return f, false, nil
 		default:
-			return f, true
+			return f, true, nil
 		}
 	}
 	e := find(c.sessions, key)
@@ -67,17 +74,17 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 		e = useless.filed // ristretto may not have it yet
 	}
 	if e != nil {
-		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless) {
-			return landed(a), false
+		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless()) {
+			return landed(a), false, nil
 		}
 	}
 	f := &flight{asked: time.Now(), verified: make(chan struct{}), done: make(chan struct{})}
 	if c.flights.closed {
-		return landed(newAnswer(f.asked, nil, errTooLong)), false
+		return landed(newAnswer(f.asked, nil, errTooLong)), false, nil
 	}
 	c.flights.byKey[key] = f
-	c.flights.all.Go(func() { c.fly(f, key, creds, e) })
-	return f, true
+	c.flights.all.Add(1)
+	return f, true, func() { c.fly(f, key, creds, e) }
 }
 
 // landed returns a flight whose answer is there.
@@ -95,14 +102,34 @@ func (c *Cache) flying(key resolver.Key) bool {
 	return c.flights.byKey[key] != nil
 }
 
+// fly finds out what can be known without Authgear; what it must be asked, behind
+// its caller.
 func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) {
 	// A little less than anybody waits: its own reason tells more than theirs.
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
-	defer cancel()
-	f.answer = c.ask(ctx, f, key, creds, e)
-	if settle := c.file(key, creds, e, f); settle != nil {
+	local, final := c.askLocal(ctx, f, key, creds)
+	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && c.marks.allowSigned(key, f.signed)
+	close(f.verified)
+	if final {
+		cancel()
+		c.land(f, key, creds, e, local, false) // whoever comes too soon verifies it again
+		return
+	}
+	go func() {
+		defer cancel()
+		s, err := c.confirm(ctx, f, key, creds, e)
+		c.land(f, key, creds, e, newAnswer(f.asked, s, err), true)
+	}()
+}
+
+// land files the answer of a flight. While ristretto may not have it yet, whoever
+// needs it finds it in the flight, so that nobody puts the same question again.
+func (c *Cache) land(f *flight, key resolver.Key, creds resolver.Credentials, e *entry, a *answer, wait bool) {
+	defer c.flights.all.Done()
+	f.answer = a
+	if settle := c.file(key, creds, e, f); settle != nil && wait {
 		close(f.done)
-		settle() // until then, whoever needs the answer finds it in the flight
+		settle()
 		c.flights.leave(key, f)
 		return
 	}
@@ -122,9 +149,9 @@ func (f *flights) leave(key resolver.Key, one *flight) {
 // ristretto has it.
 func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *flight) (settle func()) {
 	a := f.answer
-	if f.signed != nil && (a.isWorthless || a.session == nil && e == nil) {
+	if f.signed != nil && (a.isWorthless() || a.session == nil && e == nil) {
 		// No more answers on its signature.
-		c.marks.key(key, keyMark{at: f.asked, until: f.signed.Expiry.Add(c.o.Skew)})
+		c.marks.key(key, keyMark{at: f.asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})
 	}
 	switch {
 	case a.session != nil && e == nil && f.signed == nil && c.newcomers.tooMany(a.session.UserID, f.asked):
@@ -137,14 +164,14 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		wait := period(c.o.MaxStaleness)
 		a.next.Store(int64(wait))
 		if afterPause(before, a, c.o.MaxStaleness) && c.isProlongedLate(a, creds) {
-			time.AfterFunc(wait, func() { c.once(key, creds, a) })
+			c.later(wait, func() { c.once(key, creds, a) })
 		}
 		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
 		return settle
-	case a.isWorthless && (e != nil || f.signed != nil):
+	case a.isWorthless() && (e != nil || f.signed != nil):
 		f.filed, settle = keep(c.sessions, key, e, a, worthlessFor)
 		return settle
-	case a.isWorthless:
+	case a.isWorthless():
 		_, settle = keep(c.strangers, key, nil, a, worthlessFor)
 		return settle
 	case e != nil && errors.Is(a.err, errKnowsNoJWT):
@@ -172,8 +199,8 @@ func keep(store *ristretto.Cache[uint64, *entry], key resolver.Key, e *entry, a 
 // lifetime is how long a session is worth its memory if nobody uses it. That of
 // a JWT is known until its end, so that it is not taken for one never seen.
 func (c *Cache) lifetime(a *answer) time.Duration {
-	if !a.session.Expiry.IsZero() {
-		return max(time.Until(a.session.Expiry)+c.o.Skew, time.Nanosecond)
+	if a.session.Expiry != 0 {
+		return max(time.Until(a.session.Expiry.Time())+c.o.Skew, time.Nanosecond)
 	}
 	return 2*c.o.MaxStaleness + c.o.OutageGrace
 }
@@ -193,8 +220,22 @@ func (c *Cache) isProlongedLate(a *answer, creds resolver.Credentials) bool {
 	return c.o.Authgear != nil && !a.session.Machine && creds.List[0].Slot != resolver.IDPSession
 }
 
+// later calls f after the wait. What waits takes memory, so there may be only so much;
+// a real Authgear answers less than that in any period.
+func (c *Cache) later(wait time.Duration, f func()) {
+	const most = 1 << 15
+	if c.waiting.Add(1) > most {
+		c.waiting.Add(-1)
+		return
+	}
+	time.AfterFunc(wait, func() {
+		c.waiting.Add(-1)
+		f()
+	})
+}
+
 func (c *Cache) once(key resolver.Key, creds resolver.Credentials, a *answer) {
 	if e := find(c.sessions, key); e != nil && e.answer.Load() == a && a.due(time.Now(), c.o.Wait) {
-		c.begin(key, creds, a, nil)
+		c.refresh(key, creds, a)
 	}
 }

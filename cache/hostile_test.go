@@ -97,7 +97,7 @@ func TestWhatIsNotUsedLeaves(t *testing.T) {
 	a := &authority{answer: func(c resolver.Credentials) (*resolver.Session, error) {
 		s := &resolver.Session{UserID: "ada"}
 		if c.List[0].Value == "jwt" {
-			s.Expiry = time.Now().Add(time.Hour)
+			s.Expiry = resolver.UnixTime(time.Now().Add(time.Hour).Unix())
 		}
 		return s, nil
 	}}

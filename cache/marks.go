@@ -56,7 +56,7 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 	known := c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
 	if c.o.Local != nil {
 		if s, err := c.o.Local.Resolve(ctx, creds); err == nil {
-			known, until = true, s.Expiry.Add(c.o.Skew)
+			known, until = true, s.Expiry.Time().Add(c.o.Skew)
 		}
 	}
 	if known { // so that strangers cannot fill the memory
@@ -122,7 +122,7 @@ func (m *marks) allowSigned(key resolver.Key, s *resolver.Session) bool {
 	defer m.mu.RUnlock()
 	_, ofKey := m.keys[key]
 	user, ofUser := m.users[s.UserID]
-	return !ofKey && !(ofUser && !s.IssuedAt.After(user.issued))
+	return !ofKey && !(ofUser && !s.IssuedAt.Time().After(user.issued))
 }
 
 // ended tells whether the session was ended, as far as that can be known without
@@ -131,7 +131,7 @@ func (m *marks) ended(key resolver.Key, s *resolver.Session) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	user, ofUser := m.users[s.UserID]
-	return m.keys[key].ended || ofUser && !s.Machine && !s.IssuedAt.After(user.ended)
+	return m.keys[key].ended || ofUser && !s.Machine && !s.IssuedAt.Time().After(user.ended)
 }
 
 func later(a, b time.Time) time.Time {

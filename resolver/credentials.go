@@ -1,11 +1,11 @@
 package resolver
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
+	"net/netip"
 	"net/textproto"
 	"strings"
+	"time"
 	"unsafe"
 )
 
@@ -45,9 +45,19 @@ type Credentials struct {
 	// read in one way only: two lines, or a list.
 	Malformed bool
 
-	// ClientIP and UserAgent describe the client to Authgear, which shows
-	// them on the user's list of sessions. They have no part in the answer.
-	ClientIP, UserAgent string
+	// Asked is when they came. The zero time is now.
+	Asked time.Time
+
+	// Client returns who describes the client to Authgear, which shows it on the
+	// user's list of sessions. It is called for a question alone, and only until
+	// Resolve returns. Nil: nobody knows.
+	Client func() Client
+}
+
+// A Client is the sender of a request. It has no part in the answer.
+type Client struct {
+	IP        netip.Addr // as trusted proxies tell it; not valid if nobody does
+	UserAgent string
 }
 
 // None tells whether the request carries no credential at all.
@@ -60,24 +70,12 @@ func (c Credentials) Clone() Credentials {
 		list[i] = Credential{one.Slot, strings.Clone(one.Value)}
 	}
 	c.List = list
-	c.ClientIP = strings.Clone(c.ClientIP)
-	c.UserAgent = strings.Clone(c.UserAgent)
-	return c
-}
-
-// A Key stands for the exact bytes of which Authgear is asked.
-type Key [sha256.Size]byte
-
-// Key returns the SHA-256 over the credentials, each with its slot and length
-// in front, so that no two lists have the same text.
-func (c Credentials) Key() Key {
-	var buf [4 << 10]byte // stays on the stack; longer credentials go to the heap
-	b := buf[:0]
-	for _, one := range c.List {
-		b = binary.BigEndian.AppendUint32(append(b, byte(one.Slot)), uint32(len(one.Value)))
-		b = append(b, one.Value...)
+	if c.Client != nil {
+		client := c.Client()
+		client.UserAgent = strings.Clone(client.UserAgent)
+		c.Client = func() Client { return client }
 	}
-	return sha256.Sum256(b)
+	return c
 }
 
 // Reader finds credentials in the fields of a request.
@@ -125,8 +123,7 @@ var errMalformed = errors.New("malformed credential")
 
 // bearer returns the token of an Authorization field as Authgear reads it
 // (contract §1.2): the scheme ends at the first space, in any letter case.
-// What could be read in two ways is malformed, and so is what is no b64token
-// (RFC 6750 §2.1): Authgear issues none, so it need not be asked.
+// What could be read in two ways is malformed.
 func bearer(lines [][]byte) (string, error) {
 	if len(lines) == 0 {
 		return "", nil
@@ -139,29 +136,11 @@ func bearer(lines [][]byte) (string, error) {
 	if !found || !strings.EqualFold(scheme, "Bearer") {
 		return "", nil
 	}
-	if len(token) > maxToken || !isB64Token(token) {
+	if len(token) > maxToken {
 		return "", errMalformed
 	}
 	return token, nil
 }
 
-func isB64Token(s string) bool {
-	s = strings.TrimRight(s, "=")
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
 // alias returns the bytes as a string without copying them.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-// Short returns the first 64 bits of the key, by which a store may find it but
-// not tell it from others.
-func (k Key) Short() uint64 { return binary.BigEndian.Uint64(k[:8]) }

@@ -1,9 +1,11 @@
 package resolver
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 )
 
 func lines(s ...string) (l [][]byte) {
@@ -36,14 +38,14 @@ func TestAuthorizationIsReadAsAuthgearDoes(t *testing.T) {
 		{"scheme alone", []string{"Bearer"}, "", false},
 		{"scheme and space", []string{"Bearer "}, "", false},
 		{"tab for a space", []string{"Bearer\tabc"}, "", false},
-		{"two spaces", []string{"Bearer  abc"}, "", true},
+		{"two spaces", []string{"Bearer  abc"}, " abc", false},
 		{"space around", []string{" Bearer abc "}, "abc", false},
-		{"quoted", []string{`Bearer "abc"`}, "", true},
+		{"quoted", []string{`Bearer "abc"`}, `"abc"`, false},
 		{"a list", []string{"Bearer abc, Bearer def"}, "", true},
 		{"two lines", []string{"Bearer abc", "Bearer abc"}, "", true},
 		{"Basic and Bearer", []string{"Basic YTpi", "Bearer abc"}, "", true},
-		{"not ASCII", []string{"Bearer ä"}, "", true},
-		{"padding alone", []string{"Bearer ="}, "", true},
+		{"not ASCII", []string{"Bearer ä"}, "ä", false},
+		{"padding alone", []string{"Bearer ="}, "=", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := NewReader("", nil).Read(nil, lines(tt.authorization...), nil)
@@ -92,5 +94,25 @@ func TestNoTwoCredentialListsShareAText(t *testing.T) {
 			t.Errorf("%q and %q have one key", list, other)
 		}
 		seen[key] = list
+	}
+}
+
+// times notes when the credentials are said to have come, and knows nobody.
+type times []time.Time
+
+func (t *times) Resolve(_ context.Context, c Credentials) (*Session, error) {
+	*t = append(*t, c.Asked)
+	return nil, &InvalidError{Reason: UnknownToken}
+}
+
+// The first question may take seconds: by then an answer may be too old that was
+// fresh when the request came.
+func TestTheSecondQuestionIsAskedLater(t *testing.T) {
+	var seen times
+	turn := InTurn{Next: &seen}
+	came := time.Now()
+	turn.Resolve(context.Background(), Credentials{Asked: came, List: []Credential{{Bearer, "eyJ.a.b"}, {IDPSession, "x"}}})
+	if len(seen) != 2 || seen[0] != came || !seen[1].IsZero() {
+		t.Errorf("asked at %v, want at %v and then anew", seen, came)
 	}
 }

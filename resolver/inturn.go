@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // InTurn tries the credentials of a request in Authgear's order: one that is no
@@ -39,13 +40,17 @@ func (t *InTurn) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 		if err == nil && s.Machine && !t.Machine {
 			err = errMachine
 		}
+		if err == nil {
+			return s, nil
+		}
 		if errors.Is(err, ErrNotMine) {
 			err = errUnknown
 		}
 		if !errors.Is(err, ErrInvalid) {
-			return s, err
+			return nil, err
 		}
 		worthless = worse(worthless, err)
+		c.Asked = time.Time{} // that may have taken its time
 		if isFinal(err) {
 			break
 		}

@@ -2,13 +2,17 @@ package resolver
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4/json" // refuses duplicate members and names in another letter case
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/go-json-experiment/json" // refuses duplicate members and names in another letter case
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // JWT resolves JWT access tokens of Authgear (RFC 9068) without asking
@@ -23,6 +27,8 @@ type JWT struct {
 	ClientIDs []string // the accepted client_id values; empty accepts all
 	Skew      time.Duration
 	Keys      *Keys
+
+	last atomic.Pointer[goodHeader]
 }
 
 // Resolve returns the session that the token describes. Credentials that are
@@ -31,33 +37,75 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if len(c.List) != 1 || !c.List[0].IsJWT() {
 		return nil, ErrNotMine
 	}
-	t, err := parseToken(c.List[0].Value)
+	t, err := splitToken(c.List[0].Value)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.header.check(); err != nil {
+	keyID, err := j.keyID(t.header)
+	if err != nil {
 		return nil, err
 	}
-	if err := j.checkClaims(&t.claims, time.Now()); err != nil {
+	var claims claims
+	if err := decode(t.claims, &claims); err != nil {
+		return nil, invalid(MalformedCredential, "the claims of the JWT are no JSON object in base64url, have a member twice, or a claim is of the wrong type")
+	}
+	if err := j.checkClaims(&claims, time.Now()); err != nil {
 		return nil, err
 	}
-	key, err := j.Keys.Key(ctx, t.header.KeyID)
+	signature, err := decodeSegment(t.signature)
+	if err != nil {
+		return nil, invalid(MalformedCredential, "the signature of the JWT is not in base64url")
+	}
+	key, err := j.Keys.Key(ctx, keyID)
 	if err != nil {
 		return nil, err
 	}
 	// RFC 8725 §3.1: the algorithm is ours; the token's was only compared with it.
-	if err := jwt.SigningMethodRS256.Verify(t.signed, t.signature, key); err != nil {
+	sum := sha256.Sum256([]byte(t.signed))
+	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
 		return nil, invalid(BadSignature, "")
 	}
-	return t.claims.session(), nil
+	if last := j.last.Load(); last == nil || last.text != t.header {
+		j.last.Store(&goodHeader{strings.Clone(t.header), keyID})
+	}
+	return claims.session(), nil
 }
 
-// A token is a JWT in compact serialization, taken apart but not verified.
+// A goodHeader is that of a token whose signature was good. Tokens that are signed
+// with the same key have the same one, and it need not be read again.
+type goodHeader struct{ text, keyID string }
+
+// keyID reads and checks the header of a token, and returns the key that it names.
+func (j *JWT) keyID(segment string) (string, error) {
+	if last := j.last.Load(); last != nil && last.text == segment {
+		return last.keyID, nil
+	}
+	var h header
+	if err := decode(segment, &h); err != nil {
+		return "", invalid(MalformedCredential, "the header of the JWT is no JSON object in base64url, or has a member twice")
+	}
+	return h.KeyID, h.check()
+}
+
+// A token is a JWT in compact serialization, taken apart.
 type token struct {
-	header    header
-	claims    claims
-	signed    string // what the signature is over
-	signature []byte
+	header, claims, signature string // in base64url
+	signed                    string // what the signature is over
+}
+
+func splitToken(text string) (t token, err error) {
+	if len(text) > maxToken {
+		return t, invalid(MalformedCredential, "a JWT of more than 16 KiB")
+	}
+	var three bool
+	if t.header, t.claims, three = strings.Cut(text, "."); three {
+		t.claims, t.signature, three = strings.Cut(t.claims, ".")
+	}
+	if !three || strings.Contains(t.signature, ".") {
+		return t, invalid(MalformedCredential, "a JWT has three parts")
+	}
+	t.signed = text[:len(text)-len(t.signature)-1]
+	return t, nil
 }
 
 type header struct {
@@ -67,26 +115,26 @@ type header struct {
 
 	// Each of these would let the token choose its key or its meaning.
 	// RFC 8725 §3.10, RFC 7515 §4.1.11, RFC 7797 §6.
-	JWKSetURL json.RawMessage `json:"jku"`
-	Key       json.RawMessage `json:"jwk"`
-	X509URL   json.RawMessage `json:"x5u"`
-	Critical  json.RawMessage `json:"crit"`
-	Base64    json.RawMessage `json:"b64"`
+	JWKSetURL jsontext.Value `json:"jku"`
+	Key       jsontext.Value `json:"jwk"`
+	X509URL   jsontext.Value `json:"x5u"`
+	Critical  jsontext.Value `json:"crit"`
+	Base64    jsontext.Value `json:"b64"`
 }
 
 type claims struct {
-	Issuer    string          `json:"iss"`
-	Subject   string          `json:"sub"`
-	Audience  audience        `json:"aud"`
-	Expiry    *int64          `json:"exp"`
-	NotBefore *int64          `json:"nbf"`
-	IssuedAt  *int64          `json:"iat"`
-	JWTID     string          `json:"jti"`
-	ClientID  string          `json:"client_id"`
-	Scope     string          `json:"scope"`
-	AuthTime  int64           `json:"auth_time"`
-	AMR       []string        `json:"amr"`
-	Confirm   json.RawMessage `json:"cnf"`
+	Issuer    string         `json:"iss"`
+	Subject   string         `json:"sub"`
+	Audience  audience       `json:"aud"`
+	Expiry    *int64         `json:"exp"`
+	NotBefore *int64         `json:"nbf"`
+	IssuedAt  *int64         `json:"iat"`
+	JWTID     string         `json:"jti"`
+	ClientID  string         `json:"client_id"`
+	Scope     string         `json:"scope"`
+	AuthTime  int64          `json:"auth_time"`
+	AMR       []string       `json:"amr"`
+	Confirm   jsontext.Value `json:"cnf"`
 
 	Anonymous         *bool    `json:"https://authgear.com/claims/user/is_anonymous"`
 	Verified          *bool    `json:"https://authgear.com/claims/user/is_verified"`
@@ -103,31 +151,6 @@ func (a *audience) UnmarshalJSON(b []byte) error {
 		return json.Unmarshal(b, &(*a)[0])
 	}
 	return json.Unmarshal(b, (*[]string)(a))
-}
-
-func parseToken(text string) (*token, error) {
-	malformed := func(detail string) error { return invalid(MalformedCredential, detail) }
-	if len(text) > maxToken {
-		return nil, malformed("a JWT of more than 16 KiB")
-	}
-	if strings.Count(text, ".") != 2 {
-		return nil, malformed("a JWT has three parts")
-	}
-	end := strings.LastIndexByte(text, '.')
-	first, second, _ := strings.Cut(text[:end], ".")
-	t := &token{signed: text[:end]}
-	if err := decode(first, &t.header); err != nil {
-		return nil, malformed("the header of the JWT is no JSON object in base64url, or has a member twice")
-	}
-	if err := decode(second, &t.claims); err != nil {
-		return nil, malformed("the claims of the JWT are no JSON object in base64url, have a member twice, or a claim is of the wrong type")
-	}
-	signature, err := decodeSegment(text[end+1:])
-	if err != nil {
-		return nil, malformed("the signature of the JWT is not in base64url")
-	}
-	t.signature = signature
-	return t, nil
 }
 
 // maxDepth is how deep the JSON of a token may nest. Authgear's own has depth 2.
@@ -149,7 +172,7 @@ func decode(segment string, into any) error {
 var canonical = base64.RawURLEncoding.Strict()
 
 func decodeSegment(s string) ([]byte, error) {
-	if strings.ContainsAny(s, "\r\n") {
+	if strings.Contains(s, "\r") || strings.Contains(s, "\n") {
 		return nil, errMalformed
 	}
 	return canonical.DecodeString(s)
@@ -260,10 +283,10 @@ func isVisible(s string) bool {
 
 func (c *claims) session() *Session {
 	s := &Session{
-		ClientID: c.ClientID,
-		Scope:    c.Scope,
-		IssuedAt: time.Unix(*c.IssuedAt, 0),
-		Expiry:   time.Unix(*c.Expiry, 0),
+		ClientID: shared(c.ClientID),
+		Scope:    shared(c.Scope),
+		IssuedAt: UnixTime(*c.IssuedAt),
+		Expiry:   UnixTime(*c.Expiry),
 	}
 	if c.machine() {
 		s.Machine = true
@@ -273,8 +296,8 @@ func (c *claims) session() *Session {
 	s.Anonymous = factOf(c.Anonymous)
 	s.Verified = factOf(c.Verified)
 	s.CanReauthenticate = factOf(c.CanReauthenticate)
-	s.Roles = strings.Join(c.Roles, ",")
-	s.AMR = strings.Join(c.AMR, " ")
+	s.Roles = shared(strings.Join(c.Roles, ","))
+	s.AMR = shared(strings.Join(c.AMR, " "))
 	s.AuthenticatedAt = max(c.AuthTime, 0)
 	return s
 }

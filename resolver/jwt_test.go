@@ -14,7 +14,7 @@ import (
 
 type edit = func(header, claims map[string]any)
 
-func verifier(t *testing.T, s *authgeartest.Server) *resolver.JWT {
+func verifier(t testing.TB, s *authgeartest.Server) *resolver.JWT {
 	keys := resolver.NewKeys(s.Origin(), 5*time.Second, func(err error) { t.Log(err) })
 	return &resolver.JWT{Issuer: s.Origin(), Audiences: []string{s.Origin(), "https://api.example.com"}, Skew: 30 * time.Second, Keys: keys}
 }

@@ -82,6 +82,9 @@ func dial(timeout time.Duration) fasthttp.DialFunc {
 
 // Resolve returns what Authgear says of the credentials.
 func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
+	if c.List = askable(c.List); len(c.List) == 0 {
+		return nil, errNoB64Token
+	}
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
@@ -103,6 +106,31 @@ func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	return s, nil
 }
 
+// askable leaves out a bearer token that is none (b64token, RFC 6750 §2.1): Authgear
+// issues no such token, so it need not be asked.
+func askable(list []Credential) []Credential {
+	if len(list) > 0 && list[0].Slot == Bearer && !isB64Token(list[0].Value) {
+		return list[1:]
+	}
+	return list
+}
+
+var errNoB64Token = invalid(MalformedCredential, "the bearer token has characters that none has")
+
+func isB64Token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
 // write puts the question together from the parsed credentials. No field of
 // the client's request goes along but its User-Agent. Contract §1.3.
 func (r *Remote) write(req *fasthttp.Request, c Credentials) {
@@ -111,11 +139,14 @@ func (r *Remote) write(req *fasthttp.Request, c Credentials) {
 	h := &req.Header
 	h.SetHost(r.host)
 	h.Set("X-Forwarded-Proto", r.proto)
-	if c.ClientIP != "" {
-		h.Set("X-Forwarded-For", c.ClientIP)
-	}
-	if c.UserAgent != "" {
-		h.SetUserAgent(c.UserAgent)
+	if c.Client != nil {
+		client := c.Client()
+		if client.IP.IsValid() {
+			h.Set("X-Forwarded-For", client.IP.Unmap().WithZone("").String())
+		}
+		if client.UserAgent != "" {
+			h.SetUserAgent(client.UserAgent)
+		}
 	}
 	for _, one := range c.List {
 		if one.Slot == Bearer {
@@ -202,8 +233,8 @@ func readFields(h *fasthttp.ResponseHeader) (fields, error) {
 func (f fields) session() (*Session, error) {
 	s := &Session{
 		UserID: f["User-Id"],
-		Roles:  f["User-Roles"],
-		AMR:    f["Session-Amr"],
+		Roles:  shared(f["User-Roles"]),
+		AMR:    shared(f["Session-Amr"]),
 	}
 	var problems []error
 	fact := func(name string) Fact {

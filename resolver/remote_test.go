@@ -2,7 +2,9 @@ package resolver_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -46,7 +48,9 @@ func TestOnlyTheParsedCredentialsGoAlong(t *testing.T) {
 		List: []resolver.Credential{
 			{Slot: resolver.Bearer, Value: "t"}, {Slot: resolver.AppSession, Value: "a b"}, {Slot: resolver.AppAccessToken, Value: ""}, {Slot: resolver.IDPSession, Value: "x=,y"},
 		},
-		ClientIP: "203.0.113.9", UserAgent: "Mozilla/5.0",
+		Client: func() resolver.Client {
+			return resolver.Client{IP: netip.MustParseAddr("203.0.113.9"), UserAgent: "Mozilla/5.0"}
+		},
 	}
 	remoteOf(s).Resolve(context.Background(), c)
 	got := s.LastResolve()
@@ -156,5 +160,23 @@ func TestAQuestionIsPutTwiceAtMost(t *testing.T) {
 	resolve(remoteOf(s), "token")
 	if n := s.ResolverCalls(); n > 2 {
 		t.Errorf("one question was put %d times", n)
+	}
+}
+
+// Authgear issues no such token, so nobody asks whose it is.
+func TestWhatIsNoBearerTokenIsNotAskedAbout(t *testing.T) {
+	for _, token := range []string{" abc", `"abc"`, "ä", "=", "a b", "a\tb", "a;b", "a\x7f"} {
+		s := authgeartest.Start(t, authgeartest.Options{})
+		bad := resolver.Credential{Slot: resolver.Bearer, Value: token}
+		_, err := remoteOf(s).Resolve(context.Background(), resolver.Credentials{List: []resolver.Credential{bad}})
+		var inv *resolver.InvalidError
+		if !errors.As(err, &inv) || inv.Reason != resolver.MalformedCredential || s.ResolverCalls() != 0 {
+			t.Errorf("%q: %v and %d questions, want malformed_credential and none", token, err, s.ResolverCalls())
+		}
+		cookie := resolver.Credential{Slot: resolver.IDPSession, Value: s.SessionCookie(s.AddUser(authgeartest.User{ID: "ada"}))}
+		got, err := remoteOf(s).Resolve(context.Background(), resolver.Credentials{List: []resolver.Credential{bad, cookie}})
+		if err != nil || got.UserID != "ada" || s.LastResolve().Header.Get("Authorization") != "" {
+			t.Errorf("%q beside a good cookie: %v, %v, asked with %q", token, got, err, s.LastResolve().Header.Get("Authorization"))
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unique"
 )
 
 // A Resolver tells whose credentials these are. It has three outcomes:
@@ -48,14 +49,26 @@ type Session struct {
 	Machine  bool   // a client that acts for itself: its sub is client_id_…
 
 	// IssuedAt and Expiry are the times of the token (iat, exp), known only
-	// from a JWT. Zero is unknown.
-	IssuedAt, Expiry time.Time
+	// from a JWT.
+	IssuedAt, Expiry UnixTime
 
 	// Confirmed is when Authgear last vouched for the session, by the clock
 	// of this process, taken before the question was sent. Zero: never; it
 	// rests on a signature alone.
 	Confirmed time.Time
 }
+
+// Age is the time since then. The clock that no adjustment moves stands still while
+// a machine sleeps; the other one tells of that, so the longer time counts.
+func Age(then, now time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
+
+// A UnixTime is in whole seconds, as tokens have it. The zero UnixTime is unknown.
+type UnixTime int64
+
+// Time returns the time in another form.
+func (u UnixTime) Time() time.Time { return time.Unix(int64(u), 0) }
 
 // A Fact is something that may be unknown. Its text is that of the X-Authgear-*
 // fields.
@@ -87,6 +100,10 @@ func factOf(known *bool) Fact {
 	}
 	return False
 }
+
+// shared returns s, the same memory for everybody who has the same s: what many
+// sessions have in common is remembered once.
+func shared(s string) string { return unique.Make(s).Value() }
 
 // A Reason says why a decision came out as it did, in logs, metrics and
 // explanations. The set is closed.

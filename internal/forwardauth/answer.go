@@ -14,25 +14,32 @@ import (
 
 // Names of the fields that tell the application who is asking. Every 200 has
 // each of them once, empty where unknown, so that none a client sent survives.
-const (
-	sessionValid      = "X-Authgear-Session-Valid"
-	userID            = "X-Authgear-User-Id"
-	userAnonymous     = "X-Authgear-User-Anonymous"
-	userVerified      = "X-Authgear-User-Verified"
-	userRoles         = "X-Authgear-User-Roles"
-	sessionAMR        = "X-Authgear-Session-Amr"
-	authenticatedAt   = "X-Authgear-Session-Authenticated-At"
-	canReauthenticate = "X-Authgear-User-Can-Reauthenticate"
-	clientID          = "X-Authgear-Client-Id"
-	scope             = "X-Authgear-Scope"
+var (
+	sessionValid      = []byte("X-Authgear-Session-Valid")
+	userID            = []byte("X-Authgear-User-Id")
+	userAnonymous     = []byte("X-Authgear-User-Anonymous")
+	userVerified      = []byte("X-Authgear-User-Verified")
+	userRoles         = []byte("X-Authgear-User-Roles")
+	sessionAMR        = []byte("X-Authgear-Session-Amr")
+	authenticatedAt   = []byte("X-Authgear-Session-Authenticated-At")
+	canReauthenticate = []byte("X-Authgear-User-Can-Reauthenticate")
+	clientID          = []byte("X-Authgear-Client-Id")
+	scope             = []byte("X-Authgear-Scope")
+)
+
+var (
+	cacheControl = []byte(fasthttp.HeaderCacheControl)
+	noStore      = []byte("no-store")
 )
 
 // answer turns a verdict into a status. It is the only place that does. signIn is where
 // a browser is sent that must sign in, or empty: it is challenged.
-func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.Rule, s *resolver.Session, signIn string, err error) {
+func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.Rule, s *resolver.Session, signIn string, err error) {
 	h := &ctx.Response.Header
-	h.Set(fasthttp.HeaderCacheControl, "no-store")
-	setCookie(h, err)
+	h.SetCanonical(cacheControl, noStore)
+	if err != nil {
+		setCookie(h, err)
+	}
 	var code, description string
 	switch v.Outcome {
 	case policy.Allow:
@@ -78,8 +85,7 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule policy.R
 
 // setCookie passes on the line by which Authgear clears a dead session cookie.
 func setCookie(h *fasthttp.ResponseHeader, err error) {
-	var inv *resolver.InvalidError
-	if errors.As(err, &inv) && inv.ClearCookie != "" {
+	if inv, ok := errors.AsType[*resolver.InvalidError](err); ok && inv.ClearCookie != "" {
 		h.Set(fasthttp.HeaderSetCookie, inv.ClearCookie)
 	}
 }
@@ -92,20 +98,21 @@ func setIdentity(h *fasthttp.ResponseHeader, reason resolver.Reason, s *resolver
 			valid = ""
 		}
 	}
-	at := ""
+	var at []byte
 	if s.AuthenticatedAt != 0 {
-		at = strconv.FormatInt(s.AuthenticatedAt, 10)
+		var digits [20]byte
+		at = strconv.AppendInt(digits[:0], s.AuthenticatedAt, 10)
 	}
-	h.Set(sessionValid, valid)
-	h.Set(userID, s.UserID)
-	h.Set(userAnonymous, s.Anonymous.String())
-	h.Set(userVerified, s.Verified.String())
-	h.Set(userRoles, s.Roles)
-	h.Set(sessionAMR, s.AMR)
-	h.Set(authenticatedAt, at)
-	h.Set(canReauthenticate, s.CanReauthenticate.String())
-	h.Set(clientID, s.ClientID)
-	h.Set(scope, s.Scope)
+	h.SetCanonical(sessionValid, []byte(valid))
+	h.SetCanonical(userID, []byte(s.UserID))
+	h.SetCanonical(userAnonymous, []byte(s.Anonymous.String()))
+	h.SetCanonical(userVerified, []byte(s.Verified.String()))
+	h.SetCanonical(userRoles, []byte(s.Roles))
+	h.SetCanonical(sessionAMR, []byte(s.AMR))
+	h.SetCanonical(authenticatedAt, at)
+	h.SetCanonical(canReauthenticate, []byte(s.CanReauthenticate.String()))
+	h.SetCanonical(clientID, []byte(s.ClientID))
+	h.SetCanonical(scope, []byte(s.Scope))
 }
 
 // challenge is a WWW-Authenticate field. RFC 6750 §3.
@@ -130,7 +137,7 @@ func bearerError(reason resolver.Reason) (code, description string) {
 
 // insufficient returns what the client may learn of what is missing. RFC 6750
 // §3.1, RFC 9470 §3.
-func insufficient(reason resolver.Reason, rule policy.Rule) (code, params, description string) {
+func insufficient(reason resolver.Reason, rule *policy.Rule) (code, params, description string) {
 	switch reason {
 	case resolver.MissingScope:
 		return "insufficient_scope", ", scope=" + strconv.Quote(strings.Join(rule.Scopes, " ")), "The token lacks a scope."

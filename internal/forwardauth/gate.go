@@ -63,39 +63,42 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 	log := g.Log.With().Str("proxy", d.Name).Logger()
 	ignored := log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
 	return func(ctx *fasthttp.RequestCtx) {
-		begin := time.Now()
-		if peer := g.Trusted.ignores(ctx); peer != "" {
-			ignored.Warn().Str("peer", peer).Msg("what this peer says of the client is ignored; if it is your proxy, add its address to AUTHGEAR_TRUSTED_PROXIES")
+		begin := ctx.Time()
+		if ip, trusted := g.Trusted.peer(ctx); !trusted && describesClient(&ctx.Request.Header) {
+			ignored.Warn().Str("peer", text(ip)).Msg("what this peer says of the client is ignored; if it is your proxy, add its address to AUTHGEAR_TRUSTED_PROXIES")
 		}
 		var query []byte
 		if !d.ClientQuery {
-			query = ctx.URI().QueryString()
+			_, query, _ = bytes.Cut(ctx.RequestURI(), question)
 		}
 		route, err := g.routes.get(query, g.Resolver)
 		if err != nil {
 			verdict := policy.Verdict{Reason: resolver.BadPolicy}
-			answer(ctx, d, verdict, policy.Rule{}, nil, "", err)
+			answer(ctx, d, verdict, nil, nil, "", err)
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
 			return
 		}
 		if route.rule.Preflight && g.isPreflight(ctx, d) {
 			verdict := policy.Verdict{Outcome: policy.Allow, Reason: resolver.Visitor}
-			answer(ctx, d, verdict, route.rule, nil, "", nil)
+			answer(ctx, d, verdict, &route.rule, nil, "", nil)
 			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, nil, begin)
 			return
 		}
-		var list [4]resolver.Credential
-		creds := g.credentials(ctx, list[:0])
+		sub := g.read(ctx)
+		defer sub.release()
+		creds := sub.credentials
 		session, err := route.resolver.Resolve(context.Background(), creds)
 		verdict := route.rule.Decide(session, err, begin)
 		signIn := ""
 		if verdict.Outcome == policy.Challenge && route.rule.SignIn != "" {
 			signIn = g.signInAt(ctx, d, route.rule.SignIn)
 		}
-		answer(ctx, d, verdict, route.rule, session, signIn, err)
+		answer(ctx, d, verdict, &route.rule, session, signIn, err)
 		g.log(&log, ctx, d, verdict, creds, session, err, begin)
 	}
 }
+
+var question = []byte("?")
 
 // Forget answers an application that has just signed somebody out, and sends
 // that caller's own credentials: forget is called with them. The answer is the
@@ -108,67 +111,66 @@ func (g *Gate) Forget(forget func(resolver.Credentials)) fasthttp.RequestHandler
 			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 			return
 		}
-		var list [4]resolver.Credential
-		if creds := g.credentials(ctx, list[:0]); len(creds.List) > 0 {
-			forget(creds)
+		sub := g.read(ctx)
+		defer sub.release()
+		if len(sub.credentials.List) > 0 {
+			forget(sub.credentials)
 		}
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
 	}
 }
 
-// credentials are read from the subrequest and share its memory.
-func (g *Gate) credentials(ctx *fasthttp.RequestCtx, list []resolver.Credential) resolver.Credentials {
-	h := &ctx.Request.Header
-	var authorization [2][]byte // of more than one line, none is used
-	n := copy(authorization[:], h.PeekAll(fasthttp.HeaderAuthorization))
-	creds := g.Reader.Read(list, authorization[:n], h.PeekAll(fasthttp.HeaderCookie))
-	if !creds.None() {
-		creds.ClientIP = g.Trusted.clientIP(ctx)
-		creds.UserAgent = string(h.UserAgent())
-	}
-	return creds
-}
-
-// NewServer returns a server for the main listener. It never reads the body of
-// a subrequest: some proxies announce one that does not come. bodies are the
-// paths where one is read :: path → the most it may have, in bytes.
+// NewServer returns a server for the main listener; it is for the listener to end
+// connections that stand still. It never reads the body of a subrequest: some
+// proxies announce one that does not come. bodies are the paths where one is read :: path
+// → the most it may have, in bytes.
 func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp.Server {
+	most := func(h *fasthttp.RequestHeader) int {
+		path, _, _ := bytes.Cut(h.RequestURI(), question)
+		return bodies[string(path)]
+	}
 	return &fasthttp.Server{
 		Handler: handler,
 		HeaderReceived: func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-			path, _, _ := bytes.Cut(h.RequestURI(), []byte("?"))
-			if most, ok := bodies[string(path)]; ok {
-				return fasthttp.RequestConfig{MaxRequestBodySize: most}
+			if n := h.ContentLength(); n <= 0 && n != chunked {
+				return fasthttp.RequestConfig{}
 			}
-			return expectNoBody(h)
+			if n := most(h); n > 0 {
+				return fasthttp.RequestConfig{MaxRequestBodySize: n}
+			}
+			dropBody(h)
+			return fasthttp.RequestConfig{}
+		},
+		ExpectHandler: func(ctx *fasthttp.RequestCtx) int {
+			if most(&ctx.Request.Header) > 0 {
+				return fasthttp.StatusContinue
+			}
+			handler(ctx) // fasthttp sends its answer, and ends the connection
+			return ctx.Response.StatusCode()
 		},
 		ErrorHandler:          unreadable,
 		Logger:                quiet{}, // its messages quote requests
 		SecureErrorLogMessage: true,
 		ReadBufferSize:        maxHeader,
-		ReadTimeout:           10 * time.Second,
-		WriteTimeout:          10 * time.Second,
-		IdleTimeout:           2 * time.Minute, // longer than a proxy keeps a connection, so that it closes first
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
 		CloseOnShutdown:       true,
 	}
 }
 
+// chunked is fasthttp's content length of a body whose length is not told before.
+const chunked = -1
+
 // maxHeader is how long the fields of a request may be: 32 KiB, and the request
 // line.
 const maxHeader = 34 << 10
 
-// expectNoBody makes the server answer without waiting for a body. If one comes
-// after all it is not taken for the next request: the connection ends.
-func expectNoBody(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	h.Del(fasthttp.HeaderExpect)
-	if n := h.ContentLength(); n > 0 || n == -1 {
-		h.Del(fasthttp.HeaderTransferEncoding)
-		h.SetContentLength(0)
-		h.SetConnectionClose()
-	}
-	return fasthttp.RequestConfig{}
+// dropBody makes the server answer without waiting for a body. If one comes after
+// all it is not taken for the next request: the connection ends.
+func dropBody(h *fasthttp.RequestHeader) {
+	h.Del(fasthttp.HeaderTransferEncoding)
+	h.SetContentLength(0)
+	h.SetConnectionClose()
 }
 
 // unreadable answers what is not HTTP, or too long.

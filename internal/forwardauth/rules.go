@@ -1,7 +1,9 @@
 package forwardauth
 
 import (
+	"maps"
 	"sync"
+	"sync/atomic"
 
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
@@ -17,18 +19,17 @@ type route struct {
 // as many as the operator wrote; the bound is for whoever reaches the port and
 // makes them up.
 type routes struct {
-	mu    sync.RWMutex
-	known map[string]*route
+	known atomic.Pointer[map[string]*route] // replaced whole
+	mu    sync.Mutex                        // for who replaces it
 }
 
 const maxRoutes = 1024
 
 func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resolver, error)) (*route, error) {
-	r.mu.RLock()
-	known := r.known[string(query)]
-	r.mu.RUnlock()
-	if known != nil {
-		return known, nil
+	if known := r.known.Load(); known != nil {
+		if met := (*known)[string(query)]; met != nil {
+			return met, nil
+		}
 	}
 	text := string(query)
 	rule, err := policy.Parse(text)
@@ -39,14 +40,20 @@ func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resol
 	if err != nil {
 		return nil, err
 	}
+	made := &route{rule, to}
+	r.add(text, made)
+	return made, nil
+}
+
+func (r *routes) add(query string, made *route) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known == nil {
-		r.known = make(map[string]*route)
+	more := map[string]*route{query: made}
+	if known := r.known.Load(); known != nil {
+		if len(*known) >= maxRoutes {
+			return
+		}
+		maps.Copy(more, *known)
 	}
-	made := &route{rule, to}
-	if len(r.known) < maxRoutes {
-		r.known[text] = made
-	}
-	return made, nil
+	r.known.Store(&more)
 }

@@ -32,35 +32,35 @@ func (t Trusted) peer(ctx *fasthttp.RequestCtx) (netip.Addr, bool) {
 	return ip, t.has(ip)
 }
 
-// ignores returns the address of a peer that is not trusted but describes a
-// client, as proxies do.
-func (t Trusted) ignores(ctx *fasthttp.RequestCtx) string {
-	ip, trusted := t.peer(ctx)
-	if h := &ctx.Request.Header; trusted || h.Peek(fasthttp.HeaderXForwardedFor) == nil && h.Peek("X-Original-Url") == nil {
-		return ""
-	}
-	return text(ip)
+// describesClient tells whether the one who asks describes a client, as proxies do.
+func describesClient(h *fasthttp.RequestHeader) bool {
+	return h.Peek(fasthttp.HeaderXForwardedFor) != nil || h.Peek("X-Original-Url") != nil
 }
 
 // clientIP returns the address of the client: of those in X-Forwarded-For the
 // last one that is not of a trusted proxy, since each proxy appends whom it
-// saw. It is empty if nobody told.
-func (t Trusted) clientIP(ctx *fasthttp.RequestCtx) string {
+// saw. It is not valid if nobody told.
+func (t Trusted) clientIP(ctx *fasthttp.RequestCtx) netip.Addr {
 	ip, trusted := t.peer(ctx)
-	if trusted {
-		lines := ctx.Request.Header.PeekAll(fasthttp.HeaderXForwardedFor)
-		for i := len(lines) - 1; i >= 0 && trusted; i-- {
-			hops := strings.Split(string(lines[i]), ",")
-			for j := len(hops) - 1; j >= 0 && trusted; j-- {
-				hop, err := netip.ParseAddr(strings.TrimSpace(hops[j]))
-				if err != nil {
-					return text(ip)
-				}
-				ip, trusted = hop, t.has(hop)
+	if !trusted {
+		return ip
+	}
+	lines := ctx.Request.Header.PeekAll(fasthttp.HeaderXForwardedFor)
+	for i := len(lines) - 1; i >= 0; i-- {
+		hops := alias(lines[i])
+		for hops != "" {
+			j := strings.LastIndexByte(hops, ',')
+			hop, err := netip.ParseAddr(strings.TrimSpace(hops[j+1:]))
+			if err != nil {
+				return ip
 			}
+			if ip = hop; !t.has(hop) {
+				return ip
+			}
+			hops = hops[:max(j, 0)]
 		}
 	}
-	return text(ip)
+	return ip
 }
 
 func text(ip netip.Addr) string {

@@ -120,15 +120,10 @@ type Verdict struct {
 // Decide judges what a resolver found out. The session is looked at only if err
 // is nil; the zero session is a visitor.
 func (r *Rule) Decide(s *resolver.Session, err error, now time.Time) Verdict {
-	var inv *resolver.InvalidError
-	var out *resolver.UnavailableError
+	if err != nil {
+		return r.without(err)
+	}
 	switch {
-	case errors.As(err, &inv):
-		return r.unlessOptional(inv.Reason)
-	case errors.As(err, &out):
-		return Verdict{Unavailable, out.Reason}
-	case err != nil:
-		return Verdict{Unavailable, resolver.ResolverUnavailable}
 	case s.Machine && !r.Machine:
 		return r.unlessOptional(resolver.MachineToken)
 	case !s.Machine && s.UserID == "":
@@ -141,6 +136,17 @@ func (r *Rule) Decide(s *resolver.Session, err error, now time.Time) Verdict {
 		return Verdict{Forbid, lack}
 	}
 	return Verdict{Allow, resolver.OK}
+}
+
+// without judges where no session was found.
+func (r *Rule) without(err error) Verdict {
+	if inv, ok := errors.AsType[*resolver.InvalidError](err); ok {
+		return r.unlessOptional(inv.Reason)
+	}
+	if out, ok := errors.AsType[*resolver.UnavailableError](err); ok {
+		return Verdict{Unavailable, out.Reason}
+	}
+	return Verdict{Unavailable, resolver.ResolverUnavailable}
 }
 
 // unlessOptional passes a bad credential as a visitor's where a visitor may pass.
