@@ -107,6 +107,9 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		Trusted:  forwardauth.Trusted(set.TrustedProxies),
 		Log:      log,
 		Decided:  forwardauth.Decisions(set.LogDecisions),
+
+		ProxyCache:   set.ProxyCache,
+		MaxStaleness: set.confirms(),
 	}
 	paths := routes{
 		"/nginx":     gate.Handler(nginx.Dialect),

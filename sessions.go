@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"authgear-forward-auth/cache"
 	"authgear-forward-auth/internal/policy"
@@ -45,6 +46,15 @@ func (m mode) allows(rule policy.Rule) error {
 		return errors.New("policy parameters max_staleness and machine: Authgear confirms no machine's token; take one of them")
 	}
 	return nil
+}
+
+// confirms returns how old a confirmation may be that a 200 rests on; 0 if nobody
+// confirms.
+func (s *settings) confirms() time.Duration {
+	if s.Mode == jwtOnly {
+		return 0
+	}
+	return s.MaxStaleness
 }
 
 // forRule returns who tells who is asking on the routes of a rule.

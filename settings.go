@@ -28,6 +28,7 @@ type settings struct {
 	Confirm            confirm       `envconfig:"AUTHGEAR_CONFIRM" default:"after"`
 	MaxStaleness       time.Duration `envconfig:"AUTHGEAR_MAX_STALENESS" default:"30s"`
 	OutageGrace        time.Duration `envconfig:"AUTHGEAR_OUTAGE_GRACE" default:"0s"`
+	ProxyCache         time.Duration `envconfig:"AUTHGEAR_PROXY_CACHE" default:"0s"`
 	Audiences          []string      `envconfig:"AUTHGEAR_AUDIENCES"`
 	ClientIDs          []string      `envconfig:"AUTHGEAR_CLIENT_IDS"`
 	CookiePrefix       cookieName    `envconfig:"AUTHGEAR_COOKIE_PREFIX"`
@@ -61,6 +62,9 @@ func load() (settings, error) {
 	}
 	if s.OutageGrace < 0 || s.OutageGrace > 24*time.Hour {
 		problem("AUTHGEAR_OUTAGE_GRACE", "must be between 0s and 24h, not %s", s.OutageGrace)
+	}
+	if s.ProxyCache != 0 && (s.ProxyCache < time.Second || s.ProxyCache > s.MaxStaleness) {
+		problem("AUTHGEAR_PROXY_CACHE", "must be 0s, or between 1s and AUTHGEAR_MAX_STALENESS (%s), not %s", s.MaxStaleness, s.ProxyCache)
 	}
 	if s.ClockSkew < 0 || s.ClockSkew > 10*time.Minute {
 		problem("AUTHGEAR_CLOCK_SKEW", "must be between 0s and 10m, not %s", s.ClockSkew)

@@ -33,7 +33,7 @@ func printSnippet(args []string, stdout io.Writer) error {
 	if problems := set.read(); len(problems) > 0 {
 		return fmt.Errorf("settings:\n%w", errors.Join(problems...))
 	}
-	setup := snippet.Setup{CookiePrefix: string(set.CookiePrefix)}
+	setup := snippet.Setup{CookiePrefix: string(set.CookiePrefix), ProxyCache: set.ProxyCache > 0}
 	flags := flag.NewFlagSet("snippet", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&setup.Service, "service", near(set.Listen), "where the proxy reaches this service: `host:port` or unix:/path.sock (from AUTHGEAR_LISTEN)")

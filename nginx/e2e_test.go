@@ -3,6 +3,7 @@ package nginx_test
 import (
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,10 +20,14 @@ const secret = "0123456789abcdef0123456789abcdef"
 // around it. listen is the service's address; edits are further edits of the
 // configuration.
 func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
+	return standWith(t, "AUTHGEAR_MAX_STALENESS=1h", listen, edits...)
+}
+
+func standWith(t *testing.T, setting, listen string, edits ...string) *proxytest.Stand {
 	program := proxytest.Installed(t, "nginx")
 	authgear := authgeartest.Start(t, authgeartest.Options{})
-	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
-		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
+	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen, "AUTHGEAR_LOG_DECISIONS=all",
+		"AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_PROXY_CACHE=1s", "AUTHGEAR_WEBHOOK_SECRET="+secret, setting)
 	service.Start()
 
 	front := proxytest.FreeAddr(t)
@@ -31,6 +36,7 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 		"server 127.0.0.1:8000;", "server "+proxytest.Upstream(t)+";",
 		"server 127.0.0.1:4180;", "server "+listen+";",
 		"/tmp/authgear-nginx", proxytest.Dir(t)+"/nginx",
+		"/dev/shm/authgear-nginx-cache", proxytest.Dir(t)+"/cache",
 	)...)
 	proxytest.Start(t, exec.Command(program, "-c", conf, "-g", "daemon off;"), front)
 	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, AddsSlash: true, PassesUnknown: true}
@@ -42,6 +48,66 @@ func TestNginx(t *testing.T) {
 
 func TestNginxOverAUnixSocket(t *testing.T) {
 	proxytest.Run(t, newStand(t, "unix:"+filepath.Join(proxytest.Dir(t), "auth.sock")))
+}
+
+// What nginx itself may reuse changes no story.
+func TestNginxWithItsOwnCache(t *testing.T) {
+	proxytest.Run(t, newStand(t, proxytest.FreeAddr(t), nginx.Cache...))
+}
+
+func TestNginxReusesA200ForAMoment(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), nginx.Cache...)
+	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada", Roles: []string{"admin"}})
+	asked := func() int { return strings.Count(st.Service.Log(), `"message":"decided"`) }
+	for _, tt := range []struct {
+		name, path string
+		fields     []string
+		status     int
+		reused     bool
+	}{
+		{"a token", "/", proxytest.Bearer(st.Authgear.OpaqueToken(ada)), 200, true},
+		{"a cookie", "/", []string{"Cookie", "session=" + st.Authgear.SessionCookie(ada)}, 200, true},
+		{"another policy", "/admin/", proxytest.Bearer(st.Authgear.OpaqueToken(ada)), 200, true},
+		{"a visitor", "/public/", nil, 200, false},
+		{"a bad token where visitors may pass", "/public/", proxytest.Bearer("bad"), 200, false},
+		{"a denial", "/", proxytest.Bearer("bad"), 401, false},
+		{"a missing role", "/admin/", st.User(authgeartest.User{ID: "bob"}), 403, false},
+	} {
+		const n = 100
+		st.Expect(t, tt.status, "GET", tt.path, tt.fields...) // one more: an unconfirmed JWT is not reused
+		before := asked()
+		for range n {
+			st.Expect(t, tt.status, "GET", tt.path, tt.fields...)
+		}
+		if got := asked() - before; tt.reused && got > n/2 || !tt.reused && got < n {
+			t.Errorf("%s: the service was asked %d times for %d requests", tt.name, got, n)
+		}
+	}
+}
+
+// The bound is that of the service, and nginx's part is in it.
+func TestWhatNginxReusesIsWithinTheBound(t *testing.T) {
+	const bound = 3 * time.Second
+	st := standWith(t, "AUTHGEAR_MAX_STALENESS=3s", proxytest.FreeAddr(t), nginx.Cache...)
+	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
+	for i := range 4 {
+		token := st.Authgear.OpaqueToken(ada)
+		who := proxytest.Bearer(token)
+		for end := time.Now().Add(time.Duration(i) * 700 * time.Millisecond); time.Now().Before(end); {
+			st.Expect(t, 200, "GET", "/", who...)
+		}
+		st.Authgear.Revoke(token)
+		revoked := time.Now()
+		for {
+			sent := time.Now()
+			if resp, _ := st.Do(t, "GET", "/", nil, who...); resp.StatusCode == 401 {
+				break
+			}
+			if late := sent.Sub(revoked) - bound; late > 0 {
+				t.Fatalf("a request sent %s past the bound passes", late)
+			}
+		}
+	}
 }
 
 // nginx takes HTTP/2 with TLS alone.

@@ -18,8 +18,13 @@ var Dialect = forwardauth.Dialect{
 	Name:            "nginx",
 	Original:        original,
 	EmptyBodies:     true,
+	Reuses:          true,
 	LocationWith401: true,
 }
+
+// Cache is the edit of nginx.conf, old text and new, by which nginx itself may reuse
+// a 200 for as long as the answer says.
+var Cache = []string{"#cache ", ""}
 
 // SignIn returns the edits of nginx.conf, old text and new in turn, by which a
 // browser that asks for a page is sent to that path of the application to sign in.
@@ -27,7 +32,9 @@ func SignIn(path string) []string {
 	return []string{
 		"#signin ", "",
 		"/nginx;", "/nginx?sign_in=" + path + ";",
+		`"/nginx\n`, `"/nginx?sign_in=` + path + `\n`,
 		"?role=admin;", "?role=admin&sign_in=" + path + ";",
+		`?role=admin\n`, "?role=admin&sign_in=" + path + `\n`,
 		"location = /login {", "location = " + path + " {",
 	}
 }
@@ -50,9 +57,13 @@ func Config(s snippet.Setup) ([]snippet.File, error) {
 		snippet.Shipped.Service, s.Service,
 		snippet.Shipped.App, s.App,
 		"/nginx;", "/nginx" + s.Query() + ";",
+		`"/nginx\n`, `"/nginx` + s.Query() + `\n`,
 	}
 	if s.SignIn != "" {
 		edits = append(edits, SignIn(s.SignIn)...)
+	}
+	if s.ProxyCache {
+		edits = append(edits, Cache...)
 	}
 	text, err := snippet.Edit(conf, edits...)
 	return []snippet.File{{Name: "nginx.conf", Text: text}}, err

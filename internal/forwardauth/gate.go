@@ -30,6 +30,10 @@ type Dialect struct {
 	// makes one of a 401 that has a Location.
 	LocationWith401 bool
 
+	// Reuses says that the proxy may itself reuse a 200 for a while, if the answer
+	// says for how long.
+	Reuses bool
+
 	// ClientQuery says that the query of a subrequest is the client's. It is no
 	// policy then: a signed-in user passes.
 	ClientQuery bool
@@ -54,6 +58,11 @@ type Gate struct {
 	Trusted  Trusted
 	Log      zerolog.Logger
 	Decided  Decisions // which decisions are logged
+
+	// ProxyCache is how long a proxy may itself reuse a 200, and MaxStaleness how
+	// old the confirmation may become meanwhile. Without the second, nobody
+	// confirms; what rests on a signature is good until the token ends.
+	ProxyCache, MaxStaleness time.Duration
 
 	routes routes
 }
@@ -94,6 +103,9 @@ func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 			signIn = g.signInAt(ctx, d, route.rule.SignIn)
 		}
 		answer(ctx, d, verdict, &route.rule, session, signIn, err)
+		if g.ProxyCache > 0 && d.Reuses && verdict.Reason == resolver.OK && verdict.Outcome == policy.Allow {
+			g.letReuse(ctx, &route.rule, session, begin)
+		}
 		g.log(&log, ctx, d, verdict, creds, session, err, begin)
 	}
 }

@@ -18,6 +18,7 @@ type Setup struct {
 	App          string // where the application is: host:port
 	Policy       string // of what has no location of its own, as in the query of an auth path
 	CookiePrefix string // AUTHGEAR_COOKIE_PREFIX
+	ProxyCache   bool   // whether AUTHGEAR_PROXY_CACHE lets nginx reuse a 200
 	SignIn       string // the path of the application where browsers sign in; empty: they get the 401
 }
 
