@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test freshness build lint nginx haproxy proxies containers
+.PHONY: all demo test freshness bench build lint nginx haproxy proxies containers
 
 all: build
 
@@ -24,6 +24,12 @@ test: nginx haproxy proxies lint containers
 # some 11 minutes; `make test` runs a short form.
 freshness:
 	go run ./internal/freshness
+
+# bench measures what the service costs, beside the least that it could, and writes
+# the table of docs/benchmarks.md. It takes some 15 minutes on a quiet machine of two
+# cores; `go run ./internal/bench -only hot` measures some rows, -quick gives a short form.
+bench: nginx
+	go run ./internal/bench -update docs/benchmarks.md
 
 lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -1,0 +1,102 @@
+//go:build linux
+
+// Bench measures what the service costs, beside the least that the same work can
+// cost: a bare fasthttp handler, a bare lookup in ristretto, a loop of crypto/rsa.
+//
+// Servers run as processes of their own on one core, the load on another. Floor
+// and service are measured in turn, and what counts is the median of the ratios of
+// such rounds; the least and the greatest stand beside it and show how quiet the
+// machine was. It prints a table in Markdown.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The cores.
+const (
+	serverCore = 0
+	loadCore   = 1
+)
+
+func main() {
+	if help := helper(os.Args[1:]); help != nil {
+		exitOn(help())
+		return
+	}
+	z := size{rounds: 7, each: 2 * time.Second, few: 10_000, many: 1_000_000, unseen: 20_000}
+	only := flag.String("only", "", "the rows whose names contain this: "+strings.Join(rowNames(), ", "))
+	quick := flag.Bool("quick", false, "short rounds and fewer credentials: to see that it works")
+	update := flag.String("update", "", "the `file` that the table is written into")
+	flag.IntVar(&z.rounds, "rounds", z.rounds, "of each comparison")
+	flag.DurationVar(&z.each, "each", z.each, "how long each measurement of a round takes")
+	flag.Parse()
+	if *quick {
+		z = size{rounds: 3, each: 300 * time.Millisecond, few: 1_000, many: 50_000, unseen: 2_000}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exitOn(run(ctx, z, *only, *update, os.Stdout, os.Stderr))
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// size is how much is measured.
+type size struct {
+	rounds    int           // of each comparison
+	each      time.Duration // one measurement
+	few, many int           // credentials
+	unseen    int           // JWTs that are sent once
+}
+
+func run(ctx context.Context, z size, only, update string, stdout, progress io.Writer) error {
+	if runtime.NumCPU() < 2 {
+		return errors.New("the load needs a core of its own: this machine has one")
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // nginx may run as another user
+		return err
+	}
+	b := &bench{size: z, dir: dir, ctx: ctx}
+	if err := b.build(); err != nil {
+		return err
+	}
+	var lines []line
+	for _, r := range rows {
+		if !strings.Contains(r.name, only) {
+			continue
+		}
+		fmt.Fprintln(progress, r.name)
+		got, err := b.play(r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		printLines(progress, got)
+		lines = append(lines, got...)
+	}
+	report := b.report(lines)
+	fmt.Fprint(stdout, report)
+	if update != "" {
+		return writeInto(update, report)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// latency compares the tail with that of the bare handler, at half of what that can do.
+func latency(st *stand) ([]line, error) {
+	floor, err := st.floor(0)
+	if err != nil {
+		return nil, err
+	}
+	service, err := st.service(never)
+	if err != nil {
+		return nil, err
+	}
+	all := questions(opaque, path, st.few)
+	if err := st.remember(service, all); err != nil {
+		return nil, err
+	}
+	full, err := floor.load(stream{requests: all, conns: conns})(st.each)
+	if err != nil {
+		return nil, err
+	}
+	s := stream{requests: all, conns: 2 * conns, rate: full.perSecond / 2}
+	got, err := st.inTurn(floor.load(s), service.load(s))
+	if err != nil {
+		return nil, err
+	}
+	return []line{tail("remembered, half load of the bare handler", "against the bare handler", got[0], got[1], 1.3)}, nil
+}
+
+func tail(work, against string, floor, service []sample, limit float64) line {
+	r := ratio(service, floor, p99)
+	return line{work: work, measure: "p99, " + against, floor: latencies(floor), subject: latencies(service), ratio: &r, target: atMost(limit, "")}
+}
+
+const steady = 20_000 // requests of remembered sessions in a second, beside something else
+
+// confirmations measures what remembered sessions notice of those that are confirmed
+// behind. Each round has a new process, which learns of the sessions one by one: so
+// they are confirmed one by one, too.
+func confirmations(st *stand) ([]line, error) {
+	const (
+		perSecond = 2_000
+		latest    = 0.8 // of the bound: a session in use is confirmed before
+		usual     = 0.7
+	)
+	bound := max(5*st.each, time.Second)
+	part := func(of float64) time.Duration { return time.Duration(of * float64(bound)) }
+	all := questions(opaque, path, int(perSecond*part(usual).Seconds()))
+	quiet, err := st.service(never)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.remember(quiet, all); err != nil {
+		return nil, err
+	}
+	s := stream{requests: all, conns: 2 * conns, rate: steady}
+	asked, took := 0, time.Duration(0)
+	confirmed := func(d time.Duration) (sample, error) {
+		busy, err := st.service("AUTHGEAR_MAX_STALENESS=" + bound.String())
+		if err != nil {
+			return sample{}, err
+		}
+		defer busy.processes[0].kill()
+		one := stream{requests: all, conns: 2 * conns, rate: perSecond, once: true}
+		_, err = drive(busy.addr, hour, one)
+		if err == nil {
+			_, err = drive(busy.addr, part(latest)-part(usual)+bound/10, s) // until the first of all are due
+		}
+		if err != nil {
+			return sample{}, err
+		}
+		before, err := st.questionsAsked()
+		if err != nil {
+			return sample{}, err
+		}
+		got, err := busy.load(s)(d)
+		if err != nil {
+			return sample{}, err
+		}
+		after, err := st.questionsAsked()
+		asked, took = asked+after-before, took+d
+		return got, err
+	}
+	got, err := st.inTurn(quiet.load(s), confirmed)
+	if err != nil {
+		return nil, err
+	}
+	work := fmt.Sprintf("remembered, %s confirmations a second behind", thousands(float64(asked)/took.Seconds()))
+	return []line{tail(work, "against quiet", got[0], got[1], 2)}, nil
+}
+
+// strangers measures what remembered sessions notice of bad tokens. Those of one round
+// have been forgotten in the next.
+func strangers(st *stand) ([]line, error) {
+	const perSecond = 20_000
+	service, err := st.service(never)
+	if err != nil {
+		return nil, err
+	}
+	good := questions(opaque, path, st.few)
+	if err := st.remember(service, good); err != nil {
+		return nil, err
+	}
+	s := stream{requests: good, conns: 2 * conns, rate: steady}
+	bad := stream{requests: badTokens(st.tokens[0], int(perSecond*st.each.Seconds())), conns: 512, rate: perSecond, once: true}
+	got, err := st.inTurn(service.load(s), service.load(s, bad))
+	if err != nil {
+		return nil, err
+	}
+	work := fmt.Sprintf("remembered, %s bad tokens a second beside", thousands(perSecond))
+	return []line{tail(work, "against quiet", got[0], got[1], 2)}, nil
+}
