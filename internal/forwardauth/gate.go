@@ -65,6 +65,7 @@ type Gate struct {
 	ProxyCache, MaxStaleness time.Duration
 
 	routes routes
+	logged tally
 }
 
 // Handler answers the subrequests of one proxy.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,15 @@ func (g *Gate) log(log *zerolog.Logger, ctx *fasthttp.RequestCtx, d Dialect, v p
 	if g.Decided == None || g.Decided == Denied && v.Outcome == policy.Allow {
 		return
 	}
+	if g.Decided == Denied {
+		switch n := g.logged.next(begin); {
+		case n == mostLines+1:
+			log.Warn().Int("limit", mostLines).Msg("more decisions in this second than are logged; AUTHGEAR_LOG_DECISIONS=all logs each")
+			return
+		case n > mostLines:
+			return
+		}
+	}
 	e := log.Info()
 	if v.Outcome == policy.Unavailable || v.Outcome == policy.Misconfigured {
 		e = log.Error()
@@ -49,6 +59,28 @@ func (g *Gate) log(log *zerolog.Logger, ctx *fasthttp.RequestCtx, d Dialect, v p
 		e.Str("user", s.UserID)
 	}
 	e.Dur("duration", time.Since(begin)).Err(err).Msg("decided")
+}
+
+// mostLines is how many denials and failures are logged in a second. A flood of
+// them would cost more in the log than in their answers.
+const mostLines = 50
+
+// A tally counts what happens in a second.
+type tally struct{ state atomic.Uint64 } // the second, and behind it the count
+
+// next returns how many there have been in this second.
+func (t *tally) next(now time.Time) int {
+	const bits = 24
+	second := uint64(now.Unix()) & (1<<(64-bits) - 1)
+	for {
+		old, count := t.state.Load(), uint64(1)
+		if old>>bits == second {
+			count = min(old&(1<<bits-1)+1, 1<<bits-1)
+		}
+		if t.state.CompareAndSwap(old, second<<bits|count) {
+			return int(count)
+		}
+	}
 }
 
 // secret makes what stands in logs for a credential useless outside of them.
