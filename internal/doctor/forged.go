@@ -64,3 +64,69 @@ func few(names []string) string {
 	}
 	return strings.Join(names[:n], ", ") + " and " + strconv.Itoa(len(names)-n) + " more"
 }
+
+func identity(v *visit) {
+	if v.user == "" {
+		v.find(noIdentity, "with a good token: no X-Authgear-User-Id arrived")
+	}
+}
+
+func forgedFields(v *visit) {
+	for _, s := range v.senders() {
+		plain := false // forged fields pass as they are
+		for _, f := range []struct {
+			how    string
+			fields []string
+			p      *problem
+		}{
+			{"", forge(spell("-")), identityForged},
+			{"each twice", forge(append(spell("-"), spell("-")...)), identityForged},
+			{"with _", forge(spell("_")), aliasForged},
+			{"with .", forge(spell(".")), aliasForged},
+			{"with - and _", forge(mixed("_")), aliasForged},
+			{"with - and .", forge(mixed(".")), aliasForged},
+		} {
+			names := forged(v.send(request{fields: append(f.fields, s.fields...)}).arrived, "-_.")
+			if len(names) == 0 || plain && f.p == identityForged {
+				continue
+			}
+			plain = plain || f.p == identityForged
+			how := s.name
+			if f.how != "" {
+				how += ", " + f.how
+			}
+			v.find(f.p, "%s: %s", how, few(names))
+		}
+		a := v.send(request{fields: append([]string{"X-Authgear-Doctor", mark}, s.fields...)})
+		if a.has("X-Authgear-Doctor", mark) {
+			v.find(unknownPasses, "%s: X-Authgear-Doctor", s.name)
+		}
+	}
+}
+
+func forgedTrailers(v *visit) {
+	for _, s := range v.senders() {
+		a := v.send(request{method: "POST", fields: s.fields, body: "doctor", trailers: forge([]string{"X-Authgear-User-Id"})})
+		for _, x := range a.arrived {
+			if x.header.Get("X-Authgear-User-Id") == mark {
+				v.find(identityForged, "%s, as a trailer: X-Authgear-User-Id", s.name)
+			}
+			if x.trailer.Get("X-Authgear-User-Id") == mark {
+				v.find(trailerPasses, "%s: X-Authgear-User-Id", s.name)
+			}
+		}
+	}
+}
+
+// connectionTokens names the identity in Connection. RFC 9110 §7.6.1.
+func connectionTokens(v *visit) {
+	before := v.send(request{fields: v.good()})
+	for _, value := range []string{"close, X-Authgear-User-Id", "close, " + strings.Join(spell("-"), ", ")} {
+		a := v.send(request{fields: append([]string{"Connection", value}, v.good()...)})
+		for _, name := range spell("-") {
+			if len(before.arrived) > 0 && before.arrived[0].header.Get(name) != "" && len(a.arrived) > 0 && a.arrived[0].header.Get(name) == "" {
+				v.find(identityTaken, "%s was named in Connection and did not arrive", name)
+			}
+		}
+	}
+}
