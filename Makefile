@@ -18,7 +18,7 @@ demo: nginx build
 # Allocations are counted without the detector of races, which makes some.
 test: nginx haproxy proxies lint containers
 	go test -race -count=1 -p=1 ./...
-	go test -count=1 -run Allocates ./internal/forwardauth
+	go test -count=1 -run Allocates ./cache ./internal/forwardauth
 
 # freshness measures how long after a revocation the last request passes. It takes
 # some 11 minutes; `make test` runs a short form.
