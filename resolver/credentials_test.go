@@ -2,8 +2,10 @@ package resolver
 
 import (
 	"context"
+	"crypto/cipher"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -114,5 +116,20 @@ func TestTheSecondQuestionIsAskedLater(t *testing.T) {
 	turn.Resolve(context.Background(), Credentials{Asked: came, List: []Credential{{Bearer, "eyJ.a.b"}, {IDPSession, "x"}}})
 	if len(seen) != 2 || seen[0] != came || !seen[1].IsZero() {
 		t.Errorf("asked at %v, want at %v and then anew", seen, came)
+	}
+}
+
+func TestTheKeyIsOfAllTheText(t *testing.T) {
+	for _, gmac := range []cipher.AEAD{gmac, nil} {
+		keys := map[Key]string{}
+		for _, text := range []string{"", "a", "b", "ab", strings.Repeat("a", 900), strings.Repeat("a", 899) + "b", "b" + strings.Repeat("a", 899)} {
+			w, again := keyWork{text: []byte(text)}, keyWork{text: []byte(text)}
+			w.sum(gmac)
+			again.sum(gmac)
+			if other, ok := keys[w.key]; ok || w.key != again.key {
+				t.Errorf("%q has the key of %q, or two of its own", text, other)
+			}
+			keys[w.key] = text
+		}
 	}
 }

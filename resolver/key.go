@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"sync"
 )
@@ -25,7 +26,7 @@ func (c Credentials) Key() Key {
 		w.text = binary.BigEndian.AppendUint32(append(w.text, byte(one.Slot)), uint32(len(one.Value)))
 		w.text = append(w.text, one.Value...)
 	}
-	keyCipher.Seal(w.key[:0], w.nonce[:], nil, w.text)
+	w.sum(gmac)
 	key := w.key
 	keyWorks.Put(w)
 	return key
@@ -44,16 +45,31 @@ type keyWork struct {
 
 var keyWorks = sync.Pool{New: func() any { return new(keyWork) }}
 
-var keyCipher = func() cipher.AEAD {
-	secret := make([]byte, 16)
+// sum makes the key of the text. Where Go allows no GCM whose nonces are not its own
+// (GODEBUG=fips140=only), there is no GMAC, and SHA-256 does it.
+func (w *keyWork) sum(gmac cipher.AEAD) {
+	if gmac == nil {
+		sum := sha256.Sum256(append(w.text, keySecret...))
+		copy(w.key[:], sum[:])
+		return
+	}
+	gmac.Seal(w.key[:0], w.nonce[:], nil, w.text)
+}
+
+var keySecret = func() []byte {
+	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
-	block, err := aes.NewCipher(secret)
+	return secret
+}()
+
+var gmac = func() cipher.AEAD {
+	block, err := aes.NewCipher(keySecret)
 	if err != nil {
-		panic(err) // not with 16 bytes
+		return nil
 	}
-	gmac, err := cipher.NewGCM(block)
+	gcm, err := cipher.NewGCM(block)
 	if err != nil {
-		panic(err) // not with AES
+		return nil
 	}
-	return gmac
+	return gcm
 }()
