@@ -125,12 +125,11 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		paths[hookPath] = webhook.Handler(set.WebhookSecret, who.forgetUser, received(log))
 	}
 
-	go tidyUp(ctx)
-
 	// Can it answer? The operator's view.
 	if set.Mode != resolverOnly {
 		go keys.Run(ctx)
 	}
+	go tidyUp(ctx)
 	missing := func() []string { return lacks(set, keys) }
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")

@@ -30,15 +30,8 @@ type Recorded struct {
 	At                 int64
 }
 
-// RecordedJWT is the decoded header and claims of a token of the real Authgear.
-type RecordedJWT struct {
-	Section, Name  string
-	Header, Claims map[string]any
-}
-
 var recordedFile = sync.OnceValue(func() (f struct {
 	Entries []Recorded
-	JWT     []RecordedJWT
 }) {
 	if err := json.Unmarshal(recordedJSON, &f); err != nil {
 		panic(fmt.Sprintf("authgeartest: recordings: %v", err))
@@ -49,9 +42,6 @@ var recordedFile = sync.OnceValue(func() (f struct {
 // Recordings is the requests of sections resolver, host_and_proto_matrix,
 // db_config_source, backend_outage, metadata and extra.
 func Recordings() []Recorded { return slices.Clone(recordedFile().Entries) }
-
-// RecordedJWTs is section jwt: decoded tokens, which are not requests.
-func RecordedJWTs() []RecordedJWT { return slices.Clone(recordedFile().JWT) }
 
 // Golden is golden.json as it is: the contract's symbolic cases.
 func Golden() []byte { return slices.Clone(goldenJSON) }
