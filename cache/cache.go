@@ -32,7 +32,8 @@ type Cache struct {
 	newcomers newcomers
 	marks     marks
 	doubt     doubt
-	away      atomic.Bool  // the last question found nothing out
+	away      atomic.Bool // the last question found nothing out
+	evicted   atomic.Uint64
 	waiting   atomic.Int64 // questions that are put later
 }
 
@@ -81,16 +82,16 @@ func New(o Options) (*Cache, error) {
 		c.marks.keep = 31 * 24 * time.Hour // until the tokens expire
 	}
 	var err error
-	if c.sessions, err = store(o.Bytes - o.Bytes/worthlessPart); err != nil {
+	if c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted); err != nil {
 		return nil, err
 	}
-	if c.strangers, err = store(o.Bytes / worthlessPart); err != nil {
+	if c.strangers, err = store(o.Bytes/worthlessPart, new(atomic.Uint64)); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func store(bytes int64) (*ristretto.Cache[uint64, *entry], error) {
+func store(bytes int64, evicted *atomic.Uint64) (*ristretto.Cache[uint64, *entry], error) {
 	s, err := ristretto.NewCache(&ristretto.Config[uint64, *entry]{
 		MaxCost: bytes,
 		// Ten per entry, as ristretto asks for, would take 130 bytes each; four keep
@@ -98,12 +99,25 @@ func store(bytes int64) (*ristretto.Cache[uint64, *entry], error) {
 		NumCounters:        max(4*bytes/typicalBytes, 100),
 		BufferItems:        64,
 		IgnoreInternalCost: true, // it is in entryBytes
+		OnReject:           func(*ristretto.Item[*entry]) { evicted.Add(1) },
+		OnEvict: func(i *ristretto.Item[*entry]) {
+			if i.Expiration.IsZero() { // else its time had come
+				evicted.Add(1)
+			}
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d bytes: %w", bytes, err)
 	}
 	return s, nil
 }
+
+// Bytes returns the memory that the remembered sessions take.
+func (c *Cache) Bytes() int64 { return c.sessions.MaxCost() - c.sessions.RemainingCost() }
+
+// Evictions returns how many sessions were forgotten, or not remembered, for want of
+// room.
+func (c *Cache) Evictions() uint64 { return c.evicted.Load() }
 
 // Close waits for the questions under way and ends the cache's goroutines.
 // Nobody may use it meanwhile.
@@ -117,7 +131,7 @@ func (c *Cache) Close() {
 // once it returns. A caller whose ctx ends stops waiting; the question goes on
 // for the others.
 func (c *Cache) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
-	return c.resolve(ctx, creds, c.o.MaxStaleness)
+	return c.resolve(ctx, creds, c.o.MaxStaleness, true)
 }
 
 // Within returns a view of the cache whose sessions were confirmed so lately,
@@ -129,16 +143,27 @@ func (c *Cache) Within(maxStaleness time.Duration) resolver.Resolver {
 	return within{c, maxStaleness}
 }
 
+// Confirmed is like [Cache.Within], but returns no session that was not confirmed yet,
+// where Authgear is asked.
+func (c *Cache) Confirmed(maxStaleness time.Duration) resolver.Resolver {
+	if w, ok := c.Within(maxStaleness).(within); ok {
+		return w
+	}
+	return within{c, c.o.MaxStaleness}
+}
+
 type within struct {
 	*Cache
 	maxStaleness time.Duration
 }
 
 func (w within) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
-	return w.resolve(ctx, creds, w.maxStaleness)
+	return w.resolve(ctx, creds, w.maxStaleness, false)
 }
 
-func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound time.Duration) (*resolver.Session, error) {
+// resolve returns a session that was confirmed within the bound, or, where signed says so,
+// that Local vouches for and Authgear is yet to confirm.
+func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound time.Duration, signed bool) (*resolver.Session, error) {
 	key, now := creds.Key(), creds.Asked
 	if now.IsZero() {
 		now = time.Now()
@@ -148,9 +173,11 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound t
 	if e != nil {
 		a = e.answer.Load()
 		if a.worthless(now) {
+			creds.Trace.Looked(resolver.Negative)
 			return nil, a.err
 		}
 		if c.fresh(key, a, now, bound) {
+			creds.Trace.Looked(resolver.Hit)
 			if a.due(now, c.o.Wait) {
 				c.refresh(key, creds.Clone(), a)
 			}
@@ -158,10 +185,15 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound t
 		}
 	} else if stranger := find(c.strangers, key); stranger != nil {
 		if a := stranger.answer.Load(); a.worthless(now) {
+			creds.Trace.Looked(resolver.Negative)
 			return nil, a.err
 		}
 	}
-	return c.await(ctx, key, creds.Clone(), a, bound) // apart, so that a hit allocates nothing
+	creds.Trace.Looked(resolver.Miss)
+	if a != nil && a.session != nil {
+		creds.Trace.Looked(resolver.Refresh)
+	}
+	return c.await(ctx, key, creds.Clone(), a, bound, signed) // apart, so that a hit allocates nothing
 }
 
 // find compares the key whole: ristretto finds entries by 64 bits, which is not
@@ -179,7 +211,7 @@ func (c *Cache) fresh(key resolver.Key, a *answer, now time.Time, bound time.Dur
 }
 
 // await waits for an answer that was asked for late enough, which a is not.
-func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, bound time.Duration) (*resolver.Session, error) {
+func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, bound time.Duration, signed bool) (*resolver.Session, error) {
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.o.Wait)
 	defer cancel()
@@ -190,7 +222,7 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		if f, early, fly = c.begin(key, creds, a, f); fly != nil {
 			fly()
 		}
-		if !ended(ctx, f.verified) && bound == c.o.MaxStaleness && c.atOnce(key, f, early) {
+		if !ended(ctx, f.verified) && signed && c.atOnce(key, f, early) {
 			return f.signed, nil
 		}
 		if ended(ctx, f.done) {

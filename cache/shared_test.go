@@ -263,7 +263,11 @@ func (w *town) chain(t *testing.T, hybrid bool) *resolver.InTurn {
 	})
 	o := Options{Authgear: remote, Strangers: remote, MaxStaleness: 30 * time.Second, Wait: 20 * time.Second, Bytes: 1 << 20}
 	if hybrid {
-		keys := resolver.NewKeys(w.server.Origin(), 10*time.Second, func(err error) { t.Error(err) })
+		keys := resolver.NewKeys(w.server.Origin(), 10*time.Second, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
 		o.Local = &resolver.JWT{Issuer: w.server.Origin(), Audiences: []string{w.server.Origin()}, Skew: 30 * time.Second, Keys: keys}
 	}
 	c, err := New(o)

@@ -36,6 +36,19 @@ func (c Credential) IsJWT() bool {
 	return (c.Slot == Bearer || c.Slot == AppAccessToken) && strings.HasPrefix(c.Value, "eyJ") && strings.Contains(c.Value, ".")
 }
 
+// Kind says what the credential is, for logs: a JWT, or the slot of one that is opaque.
+func (c Credential) Kind() string {
+	switch {
+	case c.IsJWT():
+		return "jwt"
+	case c.Slot == AppSession:
+		return "app_session"
+	case c.Slot == IDPSession:
+		return "session"
+	}
+	return "opaque"
+}
+
 // Credentials are what a request carries to say who sent it.
 type Credentials struct {
 	// List has the credentials in the order in which they are tried.
@@ -52,6 +65,10 @@ type Credentials struct {
 	// user's list of sessions. It is called for a question alone, and only until
 	// Resolve returns. Nil: nobody knows.
 	Client func() Client
+
+	// Trace is told how the answer was found, before Resolve returns. Nil: nobody
+	// wants to know.
+	Trace *Trace
 }
 
 // A Client is the sender of a request. It has no part in the answer.
@@ -63,13 +80,13 @@ type Client struct {
 // None tells whether the request carries no credential at all.
 func (c Credentials) None() bool { return len(c.List) == 0 && !c.Malformed }
 
-// Clone returns a copy that shares no memory with c.
+// Clone returns a copy that shares no memory with c, and has no trace.
 func (c Credentials) Clone() Credentials {
 	list := make([]Credential, len(c.List))
 	for i, one := range c.List {
 		list[i] = Credential{one.Slot, strings.Clone(one.Value)}
 	}
-	c.List = list
+	c.List, c.Trace = list, nil
 	if c.Client != nil {
 		client := c.Client()
 		client.UserAgent = strings.Clone(client.UserAgent)

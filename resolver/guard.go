@@ -59,6 +59,9 @@ func NewGuard(next Resolver, warn func(error)) *Guard {
 	}
 }
 
+// Away tells whether Authgear is asked only now and then, to see whether it is back.
+func (g *Guard) Away() bool { return g.breaker.State() != gobreaker.StateClosed }
+
 // Strangers resolves credentials that nobody has vouched for.
 func (g *Guard) Strangers() Resolver { return strangers{g} }
 

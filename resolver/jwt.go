@@ -6,7 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"slices"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,32 +38,26 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 		return nil, ErrNotMine
 	}
 	t, err := splitToken(c.List[0].Value)
+	if c.Trace.Explains() {
+		c.Trace.Note("form", err, fmt.Sprintf("%d bytes", len(c.List[0].Value)))
+	}
 	if err != nil {
 		return nil, err
 	}
-	keyID, err := j.keyID(t.header)
+	keyID, err := j.keyID(t.header, c.Trace)
 	if err != nil {
 		return nil, err
 	}
-	var claims claims
-	if err := decode(t.claims, &claims); err != nil {
-		return nil, invalid(MalformedCredential, "the claims of the JWT are no JSON object in base64url, have a member twice, or a claim is of the wrong type")
-	}
-	if err := j.checkClaims(&claims, time.Now()); err != nil {
-		return nil, err
-	}
-	signature, err := decodeSegment(t.signature)
-	if err != nil {
-		return nil, invalid(MalformedCredential, "the signature of the JWT is not in base64url")
-	}
-	key, err := j.Keys.Key(ctx, keyID)
+	claims, err := j.claims(t.claims, c.Trace)
 	if err != nil {
 		return nil, err
 	}
-	// RFC 8725 §3.1: the algorithm is ours; the token's was only compared with it.
-	sum := sha256.Sum256([]byte(t.signed))
-	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
-		return nil, invalid(BadSignature, "")
+	err = j.verify(ctx, t, keyID)
+	if c.Trace.Explains() {
+		c.Trace.Note("signature", err, j.Keys.describe(keyID, err))
+	}
+	if err != nil {
+		return nil, err
 	}
 	if last := j.last.Load(); last == nil || last.text != t.header {
 		j.last.Store(&goodHeader{strings.Clone(t.header), keyID})
@@ -71,20 +65,55 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	return claims.session(), nil
 }
 
+// verify checks the signature. RFC 8725 §3.1: the algorithm is ours; the token's was
+// only compared with it.
+func (j *JWT) verify(ctx context.Context, t token, keyID string) error {
+	signature, err := decodeSegment(t.signature)
+	if err != nil {
+		return invalid(MalformedCredential, "the signature of the JWT is not in base64url")
+	}
+	key, err := j.Keys.Key(ctx, keyID)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(t.signed))
+	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
+		return invalid(BadSignature, "the token was changed, or another issuer signed it")
+	}
+	return nil
+}
+
 // A goodHeader is that of a token whose signature was good. Tokens that are signed
 // with the same key have the same one, and it need not be read again.
 type goodHeader struct{ text, keyID string }
 
 // keyID reads and checks the header of a token, and returns the key that it names.
-func (j *JWT) keyID(segment string) (string, error) {
-	if last := j.last.Load(); last != nil && last.text == segment {
+func (j *JWT) keyID(segment string, t *Trace) (string, error) {
+	if last := j.last.Load(); last != nil && last.text == segment && !t.Explains() {
 		return last.keyID, nil
 	}
 	var h header
 	if err := decode(segment, &h); err != nil {
-		return "", invalid(MalformedCredential, "the header of the JWT is no JSON object in base64url, or has a member twice")
+		err = invalid(MalformedCredential, "the header of the JWT is no JSON object in base64url, or has a member twice")
+		if t.Explains() {
+			t.Note("header", err, "unreadable")
+		}
+		return "", err
 	}
-	return h.KeyID, h.check()
+	return h.KeyID, check(headerChecks, j, &h, time.Now(), t)
+}
+
+// claims reads and checks the claims of a token.
+func (j *JWT) claims(segment string, t *Trace) (*claims, error) {
+	c := new(claims)
+	if err := decode(segment, c); err != nil {
+		err = invalid(MalformedCredential, "the claims of the JWT are no JSON object in base64url, have a member twice, or a claim is of the wrong type")
+		if t.Explains() {
+			t.Note("claims", err, "unreadable")
+		}
+		return nil, err
+	}
+	return c, check(claimChecks, j, c, time.Now(), t)
 }
 
 // A token is a JWT in compact serialization, taken apart.
@@ -198,20 +227,6 @@ func tooDeep(b []byte) bool {
 	return false
 }
 
-func (h *header) check() error {
-	switch {
-	case h.JWKSetURL != nil, h.Key != nil, h.X509URL != nil, h.Critical != nil, h.Base64 != nil:
-		return invalid(MalformedCredential, "the JWT has one of jku, jwk, x5u, crit, b64 in its header")
-	case h.Algorithm != "RS256":
-		return invalid(WrongAlgorithm, "only RS256 is accepted")
-	case !isAccessTokenType(h.Type):
-		return invalid(WrongType, "typ is not at+jwt: is it an ID token?")
-	case h.KeyID == "":
-		return invalid(MalformedCredential, "the JWT names no key (kid)")
-	}
-	return nil
-}
-
 // isAccessTokenType follows RFC 9068 §4 and RFC 7515 §4.1.9.
 func isAccessTokenType(typ string) bool {
 	const want = "at+jwt"
@@ -219,43 +234,6 @@ func isAccessTokenType(typ string) bool {
 }
 
 const machinePrefix = "client_id_" // contract §3.2
-
-func (j *JWT) checkClaims(c *claims, now time.Time) error {
-	switch {
-	case c.Issuer != j.Issuer:
-		return invalid(WrongIssuer, "iss is not AUTHGEAR_ENDPOINT")
-	case !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(j.Audiences, a) }):
-		return invalid(WrongAudience, "no aud of the token is in AUTHGEAR_AUDIENCES")
-	case c.Expiry == nil || c.IssuedAt == nil || c.Subject == "" || c.ClientID == "" || c.JWTID == "":
-		return invalid(MalformedCredential, "one of exp, iat, sub, client_id, jti is missing: is it an access token?")
-	case len(j.ClientIDs) > 0 && !slices.Contains(j.ClientIDs, c.ClientID):
-		return invalid(WrongClient, "client_id is not in AUTHGEAR_CLIENT_IDS")
-	case c.Confirm != nil:
-		return invalid(WrongType, "the token is bound to a key (cnf), and the proof of it cannot be checked here")
-	case !c.machine() && c.Anonymous == nil:
-		return invalid(WrongType, "not the token of a user: it lacks the is_anonymous claim")
-	case !c.presentable():
-		return invalid(MalformedCredential, "a claim has characters that no HTTP field may hold")
-	}
-	return j.checkTimes(c, now)
-}
-
-func (j *JWT) checkTimes(c *claims, now time.Time) error {
-	const year9999 = 253402300799
-	for _, t := range []*int64{c.Expiry, c.IssuedAt, c.NotBefore} {
-		if t != nil && (*t < 0 || *t > year9999) {
-			return invalid(MalformedCredential, "exp, iat or nbf is no time")
-		}
-	}
-	latest := now.Add(j.Skew)
-	switch {
-	case !now.Before(time.Unix(*c.Expiry, 0).Add(j.Skew)):
-		return invalid(Expired, "")
-	case time.Unix(*c.IssuedAt, 0).After(latest), c.NotBefore != nil && time.Unix(*c.NotBefore, 0).After(latest):
-		return invalid(NotYetValid, "are the clocks of this machine and of Authgear right?")
-	}
-	return nil
-}
 
 func (c *claims) machine() bool { return strings.HasPrefix(c.Subject, machinePrefix) }
 

@@ -5,7 +5,9 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ type Keys struct {
 	url     string
 	timeout time.Duration
 	client  *fasthttp.Client
-	warn    func(error)
+	fetched func(error)
 
 	set     atomic.Pointer[keySet]
 	last    atomic.Pointer[attempt]
@@ -49,13 +51,12 @@ const (
 	minRSAExponent = 3
 )
 
-// NewKeys returns the keys of the issuer. warn is told of each fetch that
-// failed.
-func NewKeys(issuer string, timeout time.Duration, warn func(error)) *Keys {
+// NewKeys returns the keys of the issuer. fetched is told how each fetch went.
+func NewKeys(issuer string, timeout time.Duration, fetched func(error)) *Keys {
 	return &Keys{
 		url:     issuer + "/oauth2/jwks",
 		timeout: timeout,
-		warn:    warn,
+		fetched: fetched,
 		client: &fasthttp.Client{
 			NoDefaultUserAgentHeader: true, // Authgear may block user agents on this server
 			MaxResponseBodySize:      maxKeysBytes,
@@ -99,6 +100,28 @@ func (k *Keys) Fetched() time.Time {
 	return time.Time{}
 }
 
+// describe tells of the key that a signature was checked with, for an explanation.
+func (k *Keys) describe(kid string, err error) string {
+	switch {
+	case err != nil && ReasonOf(err) == MalformedCredential:
+		return "unreadable"
+	case k.Fetched().IsZero():
+		return "no key yet from " + k.url
+	case k.lookup(kid) == nil:
+		return fmt.Sprintf("the keys from %s, fetched %s ago, are %q", k.url, time.Since(k.Fetched()).Round(time.Second), k.IDs())
+	}
+	return fmt.Sprintf("with key %s from %s, fetched %s ago", quoted(kid), k.url, time.Since(k.Fetched()).Round(time.Second))
+}
+
+// IDs returns the ids (kid) of the keys in use.
+func (k *Keys) IDs() []string {
+	set := k.set.Load()
+	if set == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(set.byID))
+}
+
 // Refresh fetches the keys, unless that was done just now: then it returns how
 // that went. The fetch goes on for others when ctx ends.
 func (k *Keys) Refresh(ctx context.Context) error {
@@ -124,10 +147,10 @@ func (k *Keys) refresh() error {
 	set, err := k.fetch()
 	if err != nil {
 		err = fmt.Errorf("fetch keys from %s: %w", k.url, err)
-		k.warn(err)
 	} else {
 		k.set.Store(set)
 	}
+	k.fetched(err)
 	k.last.Store(&attempt{time.Now(), err})
 	return err
 }

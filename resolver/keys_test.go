@@ -63,7 +63,11 @@ func (i *issuer) dial(string) (net.Conn, error) {
 func withIssuer(t *testing.T, origin, endpoint string, f func(*testing.T, *issuer)) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{Server: authgeartest.New(authgeartest.Options{Origin: origin}), conns: make(chan net.Conn), done: make(chan struct{})}
-		i.keys = NewKeys(endpoint, 5*time.Second, func(error) { i.warnings.Add(1) })
+		i.keys = NewKeys(endpoint, 5*time.Second, func(err error) {
+			if err != nil {
+				i.warnings.Add(1)
+			}
+		})
 		i.keys.client.Dial = i.dial
 		server := &http.Server{Handler: i}
 		go server.Serve(i)

@@ -138,6 +138,14 @@ const (
 	Overloaded          Reason = "overloaded"
 )
 
+// Reasons are all of them.
+var Reasons = []Reason{
+	OK, Visitor, NoCredential, MalformedCredential, UnknownToken, Expired, NotYetValid, BadSignature,
+	UnknownKey, WrongAlgorithm, WrongType, WrongIssuer, WrongAudience, WrongClient, SessionInvalid,
+	Revoked, MachineToken, MissingRole, MissingScope, NotVerified, AnonymousUser, SignInTooOld,
+	BadPolicy, ResolverUnavailable, KeysUnavailable, Overloaded,
+}
+
 // An InvalidError says why credentials are worthless. It is [ErrInvalid].
 type InvalidError struct {
 	Reason Reason
