@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/webhook"
 )
 
@@ -29,7 +30,7 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 		main.Close()
 		return fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
 	}
-	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, nil)
+	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
 	failed := make(chan error, 2)
 	go func() { failed <- server.serve() }()
 	go func() { failed <- admServer.serve() }()

@@ -21,8 +21,8 @@ import (
 	"authgear-forward-auth/caddy"
 	"authgear-forward-auth/envoy"
 	"authgear-forward-auth/haproxy"
-	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/internal/metrics"
 	"authgear-forward-auth/internal/webhook"
 	"authgear-forward-auth/nginx"
 	"authgear-forward-auth/resolver"
@@ -33,6 +33,7 @@ const usage = `authgear-forward-auth answers a reverse proxy: may this request p
 
 Usage:
   authgear-forward-auth              serve (also: serve)
+  authgear-forward-auth explain      tell why a credential passes or not (explain -h tells more)
   authgear-forward-auth snippet      print the configuration of a proxy: nginx, traefik, caddy, envoy or haproxy
   authgear-forward-auth doctor URL   find the holes of a proxy (doctor -h tells more)
   authgear-forward-auth healthcheck  exit 0 if the service on this machine is alive
@@ -49,7 +50,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		if err != errDenied {
+			fmt.Fprintln(os.Stderr, err)
+		}
 		os.Exit(1)
 	}
 }
@@ -62,6 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command {
 	case "serve":
 		return serve(ctx, stderr)
+	case "explain":
+		return explainCommand(ctx, args[1:], os.Stdin, stdout)
 	case "snippet":
 		return printSnippet(args[1:], stdout)
 	case "doctor":
@@ -88,29 +93,11 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		log.Warn().Msg(warning)
 	}
 
-	// Who is asking? The token tells, or Authgear does, or we remember.
-	keys := resolver.NewKeys(set.Endpoint.String(), set.ResolverTimeout, warn(log, "no fresh keys"))
-	jwt := &resolver.JWT{Issuer: set.Endpoint.String(), Audiences: set.Audiences, ClientIDs: set.ClientIDs, Skew: set.ClockSkew, Keys: keys}
-	authgear := resolver.NewGuard(resolver.NewRemote(resolver.RemoteOptions{
-		Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout,
-	}), warn(log, "no answer from Authgear"))
-	remembered, err := cache.New(set.remember(jwt, authgear))
+	service, err := assemble(set, log)
 	if err != nil {
 		return err
 	}
-	who := sessions{remembered, set.Mode}
-
-	// May they pass? One gate, one dialect per proxy.
-	gate := &forwardauth.Gate{
-		Resolver: who.forRule,
-		Reader:   resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
-		Trusted:  forwardauth.Trusted(set.TrustedProxies),
-		Log:      log,
-		Decided:  forwardauth.Decisions(set.LogDecisions),
-
-		ProxyCache:   set.ProxyCache,
-		MaxStaleness: set.confirms(),
-	}
+	gate := service.gate
 	paths := routes{
 		"/nginx":     gate.Handler(nginx.Dialect),
 		"/traefik":   gate.Handler(traefik.Dialect),
@@ -120,20 +107,60 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	}
 
 	// Who has left? The application tells, and Authgear's events.
-	paths["/forget"] = gate.Forget(who.forget)
+	paths["/forget"] = gate.Forget(service.sessions.forget)
 	if len(set.WebhookSecret) > 0 {
-		paths[hookPath] = webhook.Handler(set.WebhookSecret, who.forgetUser, received(log))
+		paths[hookPath] = webhook.Handler(set.WebhookSecret, service.sessions.forgetUser, service.received())
 	}
 
-	// Can it answer? The operator's view.
 	if set.Mode != resolverOnly {
-		go keys.Run(ctx)
+		go service.keys.Run(ctx)
 	}
 	go tidyUp(ctx)
-	missing := func() []string { return lacks(set, keys) }
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
-	return listen(ctx, log, set, paths.serve, admin.Handler(missing, remembered.Troubles))
+	return listen(ctx, log, set, paths.serve, service.operator().Handler)
+}
+
+// A service is all that decides, without the listeners.
+type service struct {
+	set      settings
+	log      zerolog.Logger
+	metrics  *metrics.Metrics
+	keys     *resolver.Keys
+	jwt      *resolver.JWT
+	authgear *resolver.Guard
+	sessions sessions
+	gate     *forwardauth.Gate
+}
+
+func assemble(set settings, log zerolog.Logger) (*service, error) {
+	s := &service{set: set, log: log, metrics: metrics.New(version, set.confirms())}
+
+	// Who is asking? The token tells, or Authgear does, or we remember.
+	s.keys = resolver.NewKeys(set.Endpoint.String(), set.ResolverTimeout, s.fetched())
+	s.jwt = &resolver.JWT{Issuer: set.Endpoint.String(), Audiences: set.Audiences, ClientIDs: set.ClientIDs, Skew: set.ClockSkew, Keys: s.keys}
+	s.authgear = resolver.NewGuard(s.metrics.Resolver(resolver.NewRemote(resolver.RemoteOptions{
+		Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout,
+	})), warn(log, "no answer from Authgear"))
+	remembered, err := cache.New(set.remember(s.jwt, s.authgear))
+	if err != nil {
+		return nil, err
+	}
+	s.sessions = sessions{remembered, set.Mode}
+
+	// May they pass? One gate, one dialect per proxy.
+	s.gate = &forwardauth.Gate{
+		Resolver: s.sessions.forRule,
+		Reader:   resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
+		Trusted:  forwardauth.Trusted(set.TrustedProxies),
+		Log:      log,
+		Decided:  forwardauth.Decisions(set.LogDecisions),
+		Metrics:  s.metrics,
+
+		ProxyCache:   set.ProxyCache,
+		MaxStaleness: set.confirms(),
+	}
+	return s, nil
 }
 
 // hookPath is where Authgear sends its events.
@@ -154,14 +181,6 @@ func (r routes) serve(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetStatusCode(fasthttp.StatusNotFound)
-}
-
-// lacks returns what keeps the service from answering, in words.
-func lacks(set settings, keys *resolver.Keys) []string {
-	if set.Mode != resolverOnly && keys.Fetched().IsZero() {
-		return []string{"no keys yet from " + set.Endpoint.String() + ": is it reachable from here?"}
-	}
-	return nil
 }
 
 func newLogger(set settings, stderr io.Writer) zerolog.Logger {
@@ -199,12 +218,4 @@ func names(list []cookieName) (s []string) {
 func warn(log zerolog.Logger, what string) func(error) {
 	log = log.Sample(&zerolog.BurstSampler{Burst: 5, Period: 10 * time.Second})
 	return func(err error) { log.Warn().Err(err).Msg(what) }
-}
-
-// received returns what logs the events that came, and those that are none.
-func received(log zerolog.Logger) func(kind, outcome string) {
-	log = log.Sample(&zerolog.BurstSampler{Burst: 20, Period: 10 * time.Second})
-	return func(kind, outcome string) {
-		log.Info().Str("type", kind).Str("outcome", outcome).Msg("event")
-	}
 }

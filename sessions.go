@@ -67,6 +67,17 @@ func (s sessions) forRule(rule policy.Rule) (resolver.Resolver, error) {
 	return turn, nil
 }
 
+// confirmed is like forRule, but nobody is answered on a signature alone, where Authgear
+// confirms at all.
+func (s sessions) confirmed(rule policy.Rule) (resolver.Resolver, error) {
+	if err := s.mode.allows(rule); err != nil {
+		return nil, err
+	}
+	turn := s.inTurn(s.Confirmed(rule.MaxStaleness))
+	turn.Machine = rule.Machine
+	return turn, nil
+}
+
 func (s sessions) inTurn(next resolver.Resolver) *resolver.InTurn {
 	return &resolver.InTurn{Next: next, TogetherWithJWT: s.mode == resolverOnly}
 }

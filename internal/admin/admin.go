@@ -1,30 +1,115 @@
-// Package admin serves the operator: is the service alive, can it answer?
+// Package admin serves the operator: is the service alive, can it answer, what does it
+// do, and why does somebody not pass?
 package admin
 
 import (
+	"context"
+	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/pprofhandler"
+
+	"authgear-forward-auth/internal/explain"
+	"authgear-forward-auth/internal/forwardauth"
 )
 
-// Handler serves /healthz and /readyz. missing returns what keeps the service
-// from answering, in words; nothing if it can. Then remarks returns what should
-// be looked at all the same.
-func Handler(missing, remarks func() []string) fasthttp.RequestHandler {
-	return func(ctx *fasthttp.RequestCtx) {
-		ctx.SetContentType("text/plain; charset=utf-8")
-		switch string(ctx.Path()) {
-		case "/healthz":
-			ctx.SetBodyString("ok\n")
-		case "/readyz":
-			if lacks := missing(); len(lacks) > 0 {
-				ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
-				ctx.SetBodyString(strings.Join(lacks, "\n") + "\n")
-				return
-			}
-			ctx.SetBodyString(strings.Join(append([]string{"ready"}, remarks()...), "\n") + "\n")
-		default:
-			ctx.SetStatusCode(fasthttp.StatusNotFound)
+// Service is what the operator is told of.
+type Service struct {
+	About About
+
+	// Missing returns what keeps the service from answering, in words; nothing if it
+	// can. Then Remarks returns what should be looked at all the same.
+	Missing, Remarks func() []string
+
+	Metrics fasthttp.RequestHandler
+	Explain func(ctx context.Context, f explain.Fields, policy string) explain.Report
+	KeyIDs  func() []string
+	Denials func() []*forwardauth.Decision
+}
+
+// About is what never changes while the service runs.
+type About struct {
+	Version      string    `json:"version"`
+	Endpoint     string    `json:"endpoint"`
+	Mode         string    `json:"mode"`
+	MaxStaleness float64   `json:"max_staleness_seconds"` // 0: nobody confirms
+	Started      time.Time `json:"started"`
+}
+
+// Handler serves /healthz, /readyz, /metrics, /status, /explain and /debug/pprof/.
+func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
+	ctx.SetContentType("text/plain; charset=utf-8")
+	switch path := string(ctx.Path()); path {
+	case "/healthz":
+		ctx.SetBodyString("ok\n")
+	case "/readyz":
+		s.ready(ctx)
+	case "/metrics":
+		s.Metrics(ctx)
+	case "/status":
+		s.status(ctx)
+	case "/explain":
+		s.explain(ctx)
+	default:
+		if strings.HasPrefix(path, "/debug/pprof/") {
+			pprofhandler.PprofHandler(ctx)
+			return
 		}
+		ctx.SetStatusCode(fasthttp.StatusNotFound)
+	}
+}
+
+func (s *Service) ready(ctx *fasthttp.RequestCtx) {
+	if lacks := s.Missing(); len(lacks) > 0 {
+		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
+		ctx.SetBodyString(strings.Join(lacks, "\n") + "\n")
+		return
+	}
+	ctx.SetBodyString(strings.Join(append([]string{"ready"}, s.Remarks()...), "\n") + "\n")
+}
+
+// status tells in JSON what the metrics do not.
+func (s *Service) status(ctx *fasthttp.RequestCtx) {
+	writeJSON(ctx, struct {
+		About
+		Missing []string                `json:"missing"`
+		Remarks []string                `json:"remarks"`
+		KeyIDs  []string                `json:"key_ids"`
+		Denials []*forwardauth.Decision `json:"denials"` // the latest first
+	}{s.About, s.Missing(), s.Remarks(), s.KeyIDs(), s.Denials()})
+}
+
+// MaxBody is how long what is to be explained may be, in bytes.
+const MaxBody = 64 << 10
+
+// explain tells why the credentials in the body pass or not. The query is the policy, as
+// on the auth paths.
+func (s *Service) explain(ctx *fasthttp.RequestCtx) {
+	if !ctx.IsPost() {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, fasthttp.MethodPost)
+		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+		return
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	fields, err := explain.Read(ctx.PostBody())
+	if err != nil {
+		ctx.SetStatusCode(fasthttp.StatusBadRequest)
+		ctx.SetBodyString(err.Error() + "\n")
+		return
+	}
+	report := s.Explain(ctx, fields, string(ctx.URI().QueryString()))
+	if strings.Contains(string(ctx.Request.Header.Peek(fasthttp.HeaderAccept)), "application/json") {
+		writeJSON(ctx, report)
+		return
+	}
+	report.Print(ctx)
+}
+
+func writeJSON(ctx *fasthttp.RequestCtx, v any) {
+	ctx.SetContentType("application/json")
+	if err := json.NewEncoder(ctx).Encode(v); err != nil {
+		ctx.Error(err.Error(), fasthttp.StatusInternalServerError)
 	}
 }

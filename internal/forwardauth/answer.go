@@ -32,10 +32,26 @@ var (
 	noStore      = []byte("no-store")
 )
 
-// answer turns a verdict into a status. It is the only place that does. signIn is where
+// Status is what a proxy is answered. 200 and not 204: Envoy takes only 200 for a yes.
+func Status(o policy.Outcome) int {
+	switch o {
+	case policy.Allow:
+		return fasthttp.StatusOK
+	case policy.Challenge:
+		return fasthttp.StatusUnauthorized
+	case policy.Forbid:
+		return fasthttp.StatusForbidden
+	case policy.Unavailable:
+		return fasthttp.StatusServiceUnavailable
+	}
+	return fasthttp.StatusInternalServerError
+}
+
+// answer tells the proxy of a verdict. It is the only place that does. signIn is where
 // a browser is sent that must sign in, or empty: it is challenged.
 func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.Rule, s *resolver.Session, signIn string, err error) {
 	h := &ctx.Response.Header
+	ctx.SetStatusCode(Status(v.Outcome))
 	h.SetCanonical(cacheControl, noStore)
 	if err != nil {
 		setCookie(h, err)
@@ -43,7 +59,6 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.
 	var code, description string
 	switch v.Outcome {
 	case policy.Allow:
-		ctx.SetStatusCode(fasthttp.StatusOK) // not 204: Envoy takes only 200 for a yes
 		setIdentity(h, v.Reason, s)
 		return
 	case policy.Challenge:
@@ -54,14 +69,12 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.
 				return
 			}
 		}
-		ctx.SetStatusCode(fasthttp.StatusUnauthorized)
 		code, description = bearerError(v.Reason)
 		h.Set(fasthttp.HeaderWWWAuthenticate, challenge(code, ""))
 		if code == "" {
 			code = "unauthenticated"
 		}
 	case policy.Forbid:
-		ctx.SetStatusCode(fasthttp.StatusForbidden)
 		var params string
 		code, params, description = insufficient(v.Reason, rule)
 		if code != "" {
@@ -70,11 +83,9 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.
 			code = "access_denied"
 		}
 	case policy.Unavailable:
-		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
 		h.Set(fasthttp.HeaderRetryAfter, "1")
 		code, description = "temporarily_unavailable", "It could not be found out who sent the request."
 	default:
-		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
 		code, description = "server_error", "The policy of this route cannot be read."
 	}
 	if !d.EmptyBodies {

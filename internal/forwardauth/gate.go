@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/metrics"
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
 )
@@ -57,7 +58,8 @@ type Gate struct {
 	Reader   *resolver.Reader
 	Trusted  Trusted
 	Log      zerolog.Logger
-	Decided  Decisions // which decisions are logged
+	Decided  Decisions        // which decisions are logged
+	Metrics  *metrics.Metrics // nil: nothing is counted
 
 	// ProxyCache is how long a proxy may itself reuse a 200, and MaxStaleness how
 	// old the confirmation may become meanwhile. Without the second, nobody
@@ -65,49 +67,62 @@ type Gate struct {
 	ProxyCache, MaxStaleness time.Duration
 
 	routes routes
-	logged tally
+	denied tally
+	recent recent
 }
 
 // Handler answers the subrequests of one proxy.
 func (g *Gate) Handler(d Dialect) fasthttp.RequestHandler {
 	log := g.Log.With().Str("proxy", d.Name).Logger()
 	ignored := log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Minute})
+	counted := g.Metrics.Proxy(d.Name)
 	return func(ctx *fasthttp.RequestCtx) {
-		begin := ctx.Time()
 		if ip, trusted := g.Trusted.peer(ctx); !trusted && describesClient(&ctx.Request.Header) {
 			ignored.Warn().Str("peer", text(ip)).Msg("what this peer says of the client is ignored; if it is your proxy, add its address to AUTHGEAR_TRUSTED_PROXIES")
 		}
-		var query []byte
-		if !d.ClientQuery {
-			_, query, _ = bytes.Cut(ctx.RequestURI(), question)
-		}
-		route, err := g.routes.get(query, g.Resolver)
-		if err != nil {
-			verdict := policy.Verdict{Reason: resolver.BadPolicy}
-			answer(ctx, d, verdict, nil, nil, "", err)
-			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, err, begin)
-			return
-		}
-		if route.rule.Preflight && g.isPreflight(ctx, d) {
-			verdict := policy.Verdict{Outcome: policy.Allow, Reason: resolver.Visitor}
-			answer(ctx, d, verdict, &route.rule, nil, "", nil)
-			g.log(&log, ctx, d, verdict, resolver.Credentials{}, nil, nil, begin)
-			return
-		}
 		sub := g.read(ctx)
 		defer sub.release()
-		creds := sub.credentials
-		session, err := route.resolver.Resolve(context.Background(), creds)
-		verdict := route.rule.Decide(session, err, begin)
-		signIn := ""
-		if verdict.Outcome == policy.Challenge && route.rule.SignIn != "" {
-			signIn = g.signInAt(ctx, d, route.rule.SignIn)
+		g.decide(sub, d)
+
+		took := time.Since(sub.begin)
+		counted.Add(ctx.ConnID(), sub.verdict, sub.trace.Lookup, took)
+		if sub.verdict.Outcome == policy.Allow && !sub.session.Confirmed.IsZero() {
+			counted.Served(ctx.ConnID(), resolver.Age(sub.session.Confirmed, sub.begin))
 		}
-		answer(ctx, d, verdict, &route.rule, session, signIn, err)
-		if g.ProxyCache > 0 && d.Reuses && verdict.Reason == resolver.OK && verdict.Outcome == policy.Allow {
-			g.letReuse(ctx, &route.rule, session, begin)
-		}
-		g.log(&log, ctx, d, verdict, creds, session, err, begin)
+		g.note(&log, sub, d, took)
+	}
+}
+
+// decide finds out who is asking and answers.
+func (g *Gate) decide(s *subrequest, d Dialect) {
+	ctx := s.ctx
+	var query []byte
+	if !d.ClientQuery {
+		_, query, _ = bytes.Cut(ctx.RequestURI(), question)
+	}
+	route, err := g.routes.get(query, g.Resolver)
+	if err != nil {
+		s.verdict, s.err = policy.Verdict{Reason: resolver.BadPolicy}, err
+		answer(ctx, d, s.verdict, nil, nil, "", err)
+		return
+	}
+	if route.rule.Preflight && g.isPreflight(ctx, d) {
+		s.verdict = policy.Verdict{Outcome: policy.Allow, Reason: resolver.Visitor}
+		answer(ctx, d, s.verdict, &route.rule, nil, "", nil)
+		return
+	}
+	session, err := route.resolver.Resolve(context.Background(), s.credentials)
+	s.verdict, s.err = route.rule.Decide(session, err, s.begin), err
+	if err == nil {
+		s.session = session
+	}
+	signIn := ""
+	if s.verdict.Outcome == policy.Challenge && route.rule.SignIn != "" {
+		signIn = g.signInAt(ctx, d, route.rule.SignIn)
+	}
+	answer(ctx, d, s.verdict, &route.rule, session, signIn, err)
+	if g.ProxyCache > 0 && d.Reuses && s.verdict.Reason == resolver.OK && s.verdict.Outcome == policy.Allow {
+		g.letReuse(ctx, &route.rule, session, s.begin)
 	}
 }
 

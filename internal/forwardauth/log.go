@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
@@ -24,41 +23,35 @@ const (
 	None   Decisions = "none"
 )
 
-// log writes one event for a decision. It is the only place that does.
-func (g *Gate) log(log *zerolog.Logger, ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, c resolver.Credentials, s *resolver.Session, err error, begin time.Time) {
-	if g.Decided == None || g.Decided == Denied && v.Outcome == policy.Allow {
+// note writes one event for a decision, and remembers a denial for the operator. It is
+// the only place that does.
+func (g *Gate) note(log *zerolog.Logger, s *subrequest, d Dialect, took time.Duration) {
+	denied := s.verdict.Outcome != policy.Allow
+	if !denied && g.Decided != All {
 		return
 	}
-	if g.Decided == Denied {
-		switch n := g.logged.next(begin); {
-		case n == mostLines+1:
-			log.Warn().Int("limit", mostLines).Msg("more decisions in this second than are logged; AUTHGEAR_LOG_DECISIONS=all logs each")
-			return
-		case n > mostLines:
-			return
-		}
+	n := 0
+	if denied {
+		n = g.denied.next(s.begin)
+	}
+	if n == mostLines+1 && g.Decided == Denied {
+		log.Warn().Int("limit", mostLines).Msg("more decisions in this second than are logged; AUTHGEAR_LOG_DECISIONS=all logs each")
+	}
+	if n > mostLines && g.Decided != All {
+		return
+	}
+	decision := g.describe(s, d, took)
+	if denied && n <= mostLines {
+		g.recent.add(decision)
+	}
+	if g.Decided == None {
+		return
 	}
 	e := log.Info()
-	if v.Outcome == policy.Unavailable || v.Outcome == policy.Misconfigured {
+	if s.verdict.Outcome == policy.Unavailable || s.verdict.Outcome == policy.Misconfigured {
 		e = log.Error()
 	}
-	if !e.Enabled() {
-		return
-	}
-	e.Stringer("verdict", v.Outcome).Str("reason", string(v.Reason))
-	if _, trusted := g.Trusted.peer(ctx); trusted {
-		o := d.Original(&ctx.Request.Header)
-		e.Str("method", o.Method).Str("host", o.Host).Str("path", o.Path)
-	} else {
-		e.Str("untrusted_peer", ctx.RemoteAddr().String()) // is it missing in AUTHGEAR_TRUSTED_PROXIES?
-	}
-	if len(c.List) > 0 {
-		e.Str("credential", pseudonym(c.Key()))
-	}
-	if s != nil && s.UserID != "" {
-		e.Str("user", s.UserID)
-	}
-	e.Dur("duration", time.Since(begin)).Err(err).Msg("decided")
+	e.EmbedObject(decision).Msg("decided")
 }
 
 // mostLines is how many denials and failures are logged in a second. A flood of

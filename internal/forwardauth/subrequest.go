@@ -2,23 +2,33 @@ package forwardauth
 
 import (
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
 )
 
-// A subrequest is what is read of one. It is used again, so that reading one
-// allocates nothing.
+// A subrequest is what is read of one, and what became of it. It is used again, so that
+// reading one allocates nothing.
 type subrequest struct {
 	credentials resolver.Credentials // they share the memory of the request
+
+	verdict policy.Verdict
+	session *resolver.Session // of a visitor, if there is none
+	err     error
+	trace   resolver.Trace
+	begin   time.Time
 
 	ctx     *fasthttp.RequestCtx
 	trusted Trusted
 	list    [4]resolver.Credential
-	client  func() resolver.Client // the method of that name
+	client  func() resolver.Client // describeClient
 }
+
+var visitor = new(resolver.Session)
 
 var subrequests = sync.Pool{New: func() any {
 	s := new(subrequest)
@@ -30,18 +40,20 @@ var subrequests = sync.Pool{New: func() any {
 func (g *Gate) read(ctx *fasthttp.RequestCtx) *subrequest {
 	s := subrequests.Get().(*subrequest)
 	s.ctx, s.trusted = ctx, g.Trusted
+	s.begin = ctx.Time() // fasthttp has looked at the clock already
+	s.session = visitor
 	h := &ctx.Request.Header
 	var authorization [2][]byte // of more than one line, none is used
 	n := copy(authorization[:], h.PeekAll(fasthttp.HeaderAuthorization))
 	s.credentials = g.Reader.Read(s.list[:0], authorization[:n], h.PeekAll(fasthttp.HeaderCookie))
-	s.credentials.Asked = ctx.Time() // fasthttp has looked at the clock already
+	s.credentials.Asked = s.begin
 	s.credentials.Client = s.client
+	s.credentials.Trace = &s.trace
 	return s
 }
 
 func (s *subrequest) release() {
-	s.credentials, s.ctx = resolver.Credentials{}, nil
-	clear(s.list[:])
+	*s = subrequest{client: s.client}
 	subrequests.Put(s)
 }
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"authgear-forward-auth/internal/admin"
+	"authgear-forward-auth/internal/explain"
+)
+
+// operator is the operator's view of the service.
+func (s *service) operator() *admin.Service {
+	keysFetched, away := s.keys.Fetched, s.authgear.Away
+	if s.set.Mode == resolverOnly {
+		keysFetched = nil
+	}
+	if s.set.Mode == jwtOnly {
+		away = nil
+	}
+	s.metrics.Watch(s.sessions, keysFetched, away)
+	return &admin.Service{
+		About: admin.About{
+			Version: version, Endpoint: s.set.Endpoint.String(), Mode: string(s.set.Mode),
+			MaxStaleness: s.set.confirms().Seconds(), Started: time.Now().UTC().Truncate(time.Second),
+		},
+		Missing: s.lacks,
+		Remarks: s.sessions.Troubles,
+		Metrics: s.metrics.Handler(),
+		Explain: s.explainer().Explain,
+		KeyIDs:  s.keys.IDs,
+		Denials: s.gate.Recent,
+	}
+}
+
+// lacks returns what keeps the service from answering, in words.
+func (s *service) lacks() []string {
+	if s.set.Mode != resolverOnly && s.keys.Fetched().IsZero() {
+		return []string{"no keys yet from " + s.set.Endpoint.String() + ": is it reachable from here?"}
+	}
+	return nil
+}
+
+// explainer asks whom the gate asks.
+func (s *service) explainer() *explain.Explainer {
+	x := &explain.Explainer{
+		Reader:    s.gate.Reader,
+		Questions: s.sessions.inTurn(nil).Each,
+		Confirmed: s.sessions.confirmed,
+	}
+	if s.set.Mode != resolverOnly {
+		x.Local = s.jwt
+	}
+	if s.set.Mode != jwtOnly {
+		x.Authgear = s.authgear.Strangers()
+	}
+	return x
+}
+
+// fetched returns what counts the fetches of keys and logs those that failed.
+func (s *service) fetched() func(error) {
+	failed := warn(s.log, "no fresh keys")
+	return func(err error) {
+		s.metrics.KeysFetched(err)
+		if err != nil {
+			failed(err)
+		}
+	}
+}
+
+// received returns what counts and logs the events that came, and those that are none.
+func (s *service) received() func(kind, outcome string) {
+	log := s.log.Sample(&zerolog.BurstSampler{Burst: 20, Period: 10 * time.Second})
+	return func(kind, outcome string) {
+		s.metrics.Event(kind, outcome)
+		log.Info().Str("type", kind).Str("outcome", outcome).Msg("event")
+	}
+}
