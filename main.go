@@ -33,6 +33,7 @@ const usage = `authgear-forward-auth answers a reverse proxy: may this request p
 
 Usage:
   authgear-forward-auth              serve (also: serve)
+  authgear-forward-auth check        tell whether the settings fit Authgear; 1 if not (check -h tells more)
   authgear-forward-auth explain      tell why a credential passes or not (explain -h tells more)
   authgear-forward-auth snippet      print the configuration of a proxy: nginx, traefik, caddy, envoy or haproxy
   authgear-forward-auth doctor URL   find the holes of a proxy (doctor -h tells more)
@@ -65,6 +66,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command {
 	case "serve":
 		return serve(ctx, stderr)
+	case "check":
+		return inspect(ctx, args[1:], stdout, stderr)
 	case "explain":
 		return explainCommand(ctx, args[1:], os.Stdin, stdout)
 	case "snippet":

@@ -28,7 +28,10 @@ func (s *service) operator() *admin.Service {
 		Remarks: s.sessions.Troubles,
 		Metrics: s.metrics.Handler(),
 		Explain: s.explainer().Explain,
-		KeyIDs:  s.keys.IDs,
+		KeyIDs: func() []string {
+			kids, _ := s.keys.IDs()
+			return kids
+		},
 		Denials: s.gate.Recent,
 	}
 }

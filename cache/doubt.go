@@ -21,9 +21,13 @@ type doubt struct {
 
 const doubtLasts = time.Minute
 
+// SeesAnother is the cure where the resolver sees another scheme or host than it is
+// asked by.
+const SeesAnother = "does it see the scheme and host of AUTHGEAR_ENDPOINT? " +
+	"It needs TRUST_PROXY=true, and whatever is on the way to AUTHGEAR_RESOLVER_URL must leave Host and X-Forwarded-Proto alone"
+
 var errKnowsNoJWT = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New(
-	"the resolver knows none of the JWTs that are valid here: does it see the scheme and host of AUTHGEAR_ENDPOINT? " +
-		"It needs TRUST_PROXY=true, and whatever is on the way to AUTHGEAR_RESOLVER_URL must leave Host and X-Forwarded-Proto alone")}
+	"the resolver knows none of the JWTs that are valid here: " + SeesAnother)}
 
 func (d *doubt) confirmed() {
 	d.mu.Lock()

@@ -34,6 +34,7 @@ type Keys struct {
 type keySet struct {
 	byID    map[string]*rsa.PublicKey // :: kid → key
 	fetched time.Time
+	unused  int // of the issuer's keys
 }
 
 type attempt struct {
@@ -100,6 +101,16 @@ func (k *Keys) Fetched() time.Time {
 	return time.Time{}
 }
 
+// IDs returns the kids of the keys in use, and how many keys of the issuer are of no
+// use here.
+func (k *Keys) IDs() (kids []string, unused int) {
+	set := k.set.Load()
+	if set == nil {
+		return nil, 0
+	}
+	return slices.Sorted(maps.Keys(set.byID)), set.unused
+}
+
 // describe tells of the key that a signature was checked with, for an explanation.
 func (k *Keys) describe(kid string, err error) string {
 	switch {
@@ -108,18 +119,10 @@ func (k *Keys) describe(kid string, err error) string {
 	case k.Fetched().IsZero():
 		return "no key yet from " + k.url
 	case k.lookup(kid) == nil:
-		return fmt.Sprintf("the keys from %s, fetched %s ago, are %q", k.url, time.Since(k.Fetched()).Round(time.Second), k.IDs())
+		kids, _ := k.IDs()
+		return fmt.Sprintf("the keys from %s, fetched %s ago, are %q", k.url, time.Since(k.Fetched()).Round(time.Second), kids)
 	}
 	return fmt.Sprintf("with key %s from %s, fetched %s ago", quoted(kid), k.url, time.Since(k.Fetched()).Round(time.Second))
-}
-
-// IDs returns the ids (kid) of the keys in use.
-func (k *Keys) IDs() []string {
-	set := k.set.Load()
-	if set == nil {
-		return nil
-	}
-	return slices.Sorted(maps.Keys(set.byID))
 }
 
 // Refresh fetches the keys, unless that was done just now: then it returns how
@@ -202,10 +205,12 @@ func parseKeys(jwks []byte) (*keySet, error) {
 	for _, raw := range doc.Keys {
 		var jwk jose.JSONWebKey
 		if err := jwk.UnmarshalJSON(raw); err != nil {
+			set.unused++
 			continue
 		}
 		key, ok := jwk.Key.(*rsa.PublicKey)
 		if !ok || !isForRS256(&jwk) || key.N.BitLen() < minRSABits || key.E < minRSAExponent || key.E%2 == 0 {
+			set.unused++
 			continue
 		}
 		if set.byID[jwk.KeyID] == nil { // of two with one kid, Authgear signs with the first

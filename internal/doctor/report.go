@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"authgear-forward-auth/internal/prose"
 )
 
 // A Report is what an examination found. No credential is in it.
@@ -73,17 +75,7 @@ func (r *Report) Write(w io.Writer) error {
 
 func (r *Report) summary() string {
 	return fmt.Sprintf("%d of %d checks made: %s, %s.", len(r.Made), len(r.Made)+len(r.NotMade),
-		count(len(r.Findings), "finding"), count(len(r.Remarks), "remark"))
-}
-
-func count(n int, what string) string {
-	switch n {
-	case 0:
-		return "no " + what + "s"
-	case 1:
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+		prose.Count(len(r.Findings), "finding"), prose.Count(len(r.Remarks), "remark"))
 }
 
 func (f Finding) write(w *strings.Builder, label, proxy string) {
@@ -113,16 +105,7 @@ func (f Finding) write(w *strings.Builder, label, proxy string) {
 
 // wrap writes a paragraph; its first line begins with lead.
 func wrap(w *strings.Builder, lead, text string) {
-	const width = 90
-	line := lead
-	for _, word := range strings.Fields(text) {
-		if len(line)+len(word) >= width {
-			fmt.Fprintln(w, strings.TrimRight(line, " "))
-			line = strings.NewReplacer("-", " ", ">", " ").Replace(lead)
-		}
-		line += word + " "
-	}
-	fmt.Fprintln(w, strings.TrimRight(line, " "))
+	prose.Wrap(w, lead, strings.NewReplacer("-", " ", ">", " ").Replace(lead), text)
 }
 
 // WriteJSON writes the report for programs.
