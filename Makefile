@@ -1,6 +1,7 @@
 # Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: all demo test freshness bench build lint nginx haproxy proxies containers
@@ -35,6 +36,7 @@ lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(ACTIONLINT) .github/workflows/*.yml
 
 # nginx is what the demo runs. The end-to-end tests run HAProxy, too.
 nginx: PACKAGE = nginx-light

@@ -19,30 +19,54 @@ import (
 	"authgear-forward-auth/internal/forwardauth"
 )
 
-// settings are what the environment says. README.md has the same names in the
-// same order.
+// settings are what the environment says. The comment of each one is what the README
+// and docs/settings.md say that it means, in the same order; unset says there, in
+// words, what it is when nothing is set.
 type settings struct {
-	Endpoint           origin        `envconfig:"AUTHGEAR_ENDPOINT"`
-	ResolverURL        httpURL       `envconfig:"AUTHGEAR_RESOLVER_URL"`
-	Mode               mode          `envconfig:"AUTHGEAR_MODE" default:"hybrid"`
-	Confirm            confirm       `envconfig:"AUTHGEAR_CONFIRM" default:"after"`
-	MaxStaleness       time.Duration `envconfig:"AUTHGEAR_MAX_STALENESS" default:"30s"`
-	OutageGrace        time.Duration `envconfig:"AUTHGEAR_OUTAGE_GRACE" default:"0s"`
-	ProxyCache         time.Duration `envconfig:"AUTHGEAR_PROXY_CACHE" default:"0s"`
-	Audiences          []string      `envconfig:"AUTHGEAR_AUDIENCES"`
-	ClientIDs          []string      `envconfig:"AUTHGEAR_CLIENT_IDS"`
-	CookiePrefix       cookieName    `envconfig:"AUTHGEAR_COOKIE_PREFIX"`
-	AccessTokenCookies []cookieName  `envconfig:"AUTHGEAR_ACCESS_TOKEN_COOKIES"`
-	ClockSkew          time.Duration `envconfig:"AUTHGEAR_CLOCK_SKEW" default:"30s"`
-	ResolverTimeout    time.Duration `envconfig:"AUTHGEAR_RESOLVER_TIMEOUT" default:"2s"`
-	CacheBytes         byteSize      `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
-	WebhookSecret      secrets       `envconfig:"AUTHGEAR_WEBHOOK_SECRET"`
-	TrustedProxies     prefixes      `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"`
-	Listen             address       `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
-	AdminListen        address       `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
-	LogLevel           logLevel      `envconfig:"AUTHGEAR_LOG_LEVEL" default:"info"`
-	LogFormat          logFormat     `envconfig:"AUTHGEAR_LOG_FORMAT" default:"json"`
-	LogDecisions       decisions     `envconfig:"AUTHGEAR_LOG_DECISIONS" default:"denied"`
+	// the public origin of the Authgear project; the issuer
+	Endpoint origin `envconfig:"AUTHGEAR_ENDPOINT" unset:"required"`
+	// where to ask; `Host` and `X-Forwarded-Proto` stay the endpoint's
+	ResolverURL httpURL `envconfig:"AUTHGEAR_RESOLVER_URL" unset:"the endpoint and /_resolver/resolve"`
+	// `hybrid`: JWTs are checked here and confirmed by Authgear, all else is asked there · `jwt`: the resolver is never asked, only JWTs pass
+	// · `resolver`: it is asked about everything
+	Mode mode `envconfig:"AUTHGEAR_MODE" default:"hybrid"`
+	// hybrid only. `after`: a JWT seen for the first time is answered on its signature and confirmed right behind · `before`: it waits for
+	// the confirmation
+	Confirm confirm `envconfig:"AUTHGEAR_CONFIRM" default:"after"`
+	// no 200 rests on a confirmation by Authgear older than this
+	MaxStaleness time.Duration `envconfig:"AUTHGEAR_MAX_STALENESS" default:"30s"`
+	// how much longer a confirmed session passes while Authgear cannot be reached
+	OutageGrace time.Duration `envconfig:"AUTHGEAR_OUTAGE_GRACE" default:"0s"`
+	// how long nginx may itself reuse a 200, always within the bound
+	ProxyCache time.Duration `envconfig:"AUTHGEAR_PROXY_CACHE" default:"0s"`
+	// accepted `aud` values of JWTs
+	Audiences []string `envconfig:"AUTHGEAR_AUDIENCES" unset:"the endpoint"`
+	// accepted `client_id` values of JWTs
+	ClientIDs []string `envconfig:"AUTHGEAR_CLIENT_IDS" unset:"any"`
+	// the project's `http.cookie_prefix`
+	CookiePrefix cookieName `envconfig:"AUTHGEAR_COOKIE_PREFIX" unset:"empty"`
+	// further cookies that hold an access token
+	AccessTokenCookies []cookieName `envconfig:"AUTHGEAR_ACCESS_TOKEN_COOKIES" unset:"none"`
+	// leeway for `exp`, `nbf`, `iat`
+	ClockSkew time.Duration `envconfig:"AUTHGEAR_CLOCK_SKEW" default:"30s"`
+	// how long one question to Authgear may take
+	ResolverTimeout time.Duration `envconfig:"AUTHGEAR_RESOLVER_TIMEOUT" default:"2s"`
+	// memory for remembered sessions
+	CacheBytes byteSize `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
+	// the secret of Authgear's webhooks; two while it is being changed
+	WebhookSecret secrets `envconfig:"AUTHGEAR_WEBHOOK_SECRET" unset:"off"`
+	// peers whose `X-Forwarded-*` and `X-Original-*` are believed
+	TrustedProxies prefixes `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" unset:"loopback and private ranges"`
+	// where proxies ask
+	Listen address `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
+	// where the operator asks
+	AdminListen address `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
+	// the least that is logged: `trace`, `debug`, `info`, `warn`, `error`, `disabled`
+	LogLevel logLevel `envconfig:"AUTHGEAR_LOG_LEVEL" default:"info"`
+	// `json` or `console`
+	LogFormat logFormat `envconfig:"AUTHGEAR_LOG_FORMAT" default:"json"`
+	// which decisions are logged: `denied` (50 in a second at most), `all` or `none`
+	LogDecisions decisions `envconfig:"AUTHGEAR_LOG_DECISIONS" default:"denied"`
 }
 
 // load reads the settings and reports all problems together, each with the
