@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test freshness bench build lint nginx haproxy proxies containers
+.PHONY: all demo test fuzz freshness bench build lint nginx haproxy proxies containers
 
 all: build
 
@@ -20,6 +20,13 @@ demo: nginx build
 test: nginx haproxy proxies lint containers
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run Allocates ./cache ./internal/forwardauth
+	scripts/fuzz.sh 5s
+
+# fuzz runs every fuzz target for so long, one after another; `make test` runs each for
+# 5 s. A target is found by its name, so there is no list to keep.
+FUZZTIME = 30s
+fuzz:
+	scripts/fuzz.sh $(FUZZTIME)
 
 # freshness measures how long after a revocation the last request passes. It takes
 # some 11 minutes; `make test` runs a short form.

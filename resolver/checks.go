@@ -42,8 +42,8 @@ var headerChecks = checks[header]{
 // onlyNames: each of these would let the token choose its key or its meaning. RFC 8725
 // §3.10, RFC 7515 §4.1.11, RFC 7797 §6.
 func (*JWT) onlyNames(h *header, _ time.Time) error {
-	if h.JWKSetURL != nil || h.Key != nil || h.X509URL != nil || h.Critical != nil || h.Base64 != nil {
-		return invalid(MalformedCredential, "the JWT has one of jku, jwk, x5u, crit, b64 in its header")
+	if h.JWKSetURL != nil || h.Key != nil || h.X509URL != nil || h.X509Chain != nil || h.Critical != nil || h.Base64 != nil {
+		return invalid(MalformedCredential, "the JWT has one of jku, jwk, x5u, x5c, crit, b64 in its header")
 	}
 	return nil
 }

@@ -65,8 +65,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	return claims.session(), nil
 }
 
-// verify checks the signature. RFC 8725 §3.1: the algorithm is ours; the token's was
-// only compared with it.
+// verify checks the signature with the key that the token names.
 func (j *JWT) verify(ctx context.Context, t token, keyID string) error {
 	signature, err := decodeSegment(t.signature)
 	if err != nil {
@@ -76,11 +75,7 @@ func (j *JWT) verify(ctx context.Context, t token, keyID string) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(t.signed))
-	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
-		return invalid(BadSignature, "the token was changed, or another issuer signed it")
-	}
-	return nil
+	return t.verify(key, signature)
 }
 
 // A goodHeader is that of a token whose signature was good. Tokens that are signed
@@ -137,6 +132,16 @@ func splitToken(text string) (t token, err error) {
 	return t, nil
 }
 
+// verify checks the signature. RFC 8725 §3.1: the algorithm is ours; the token's was
+// only compared with it.
+func (t *token) verify(key *rsa.PublicKey, signature []byte) error {
+	sum := sha256.Sum256([]byte(t.signed))
+	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
+		return invalid(BadSignature, "the token was changed, or another issuer signed it")
+	}
+	return nil
+}
+
 type header struct {
 	Algorithm string `json:"alg"`
 	KeyID     string `json:"kid"`
@@ -147,6 +152,7 @@ type header struct {
 	JWKSetURL jsontext.Value `json:"jku"`
 	Key       jsontext.Value `json:"jwk"`
 	X509URL   jsontext.Value `json:"x5u"`
+	X509Chain jsontext.Value `json:"x5c"`
 	Critical  jsontext.Value `json:"crit"`
 	Base64    jsontext.Value `json:"b64"`
 }

@@ -204,12 +204,12 @@ func parseKeys(jwks []byte) (*keySet, error) {
 	set := &keySet{byID: make(map[string]*rsa.PublicKey), fetched: time.Now()}
 	for _, raw := range doc.Keys {
 		var jwk jose.JSONWebKey
-		if err := jwk.UnmarshalJSON(raw); err != nil {
+		if err := jwk.UnmarshalJSON(raw); err != nil || !mayVerify(raw) {
 			set.unused++
 			continue
 		}
 		key, ok := jwk.Key.(*rsa.PublicKey)
-		if !ok || !isForRS256(&jwk) || key.N.BitLen() < minRSABits || key.E < minRSAExponent || key.E%2 == 0 {
+		if !ok || !isForRS256(&jwk) || isWeak(key) {
 			set.unused++
 			continue
 		}
@@ -225,4 +225,19 @@ func parseKeys(jwks []byte) (*keySet, error) {
 
 func isForRS256(k *jose.JSONWebKey) bool {
 	return k.KeyID != "" && (k.Use == "" || k.Use == "sig") && (k.Algorithm == "" || k.Algorithm == string(jose.RS256))
+}
+
+// mayVerify looks at key_ops, which go-jose does not read. RFC 7517 §4.3.
+func mayVerify(jwk []byte) bool {
+	var doc struct {
+		Operations *[]string `json:"key_ops"`
+	}
+	err := json.Unmarshal(jwk, &doc)
+	return err == nil && (doc.Operations == nil || slices.Contains(*doc.Operations, "verify"))
+}
+
+// isWeak tells what can be seen at once. That a modulus is the product of two large
+// primes is for the issuer to see to.
+func isWeak(k *rsa.PublicKey) bool {
+	return k.N.BitLen() < minRSABits || k.N.Bit(0) == 0 || k.E < minRSAExponent || k.E%2 == 0
 }

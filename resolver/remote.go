@@ -267,11 +267,13 @@ func (f fields) session() (*Session, error) {
 }
 
 // clearCookie returns the line that takes the session cookie from the browser,
-// if there is one. No other Set-Cookie of the resolver concerns the client.
+// if there is one that a field may hold. No other Set-Cookie of the resolver concerns
+// the client.
 func (r *Remote) clearCookie(h *fasthttp.ResponseHeader) string {
 	for _, line := range h.PeekAll(fasthttp.HeaderSetCookie) {
-		if strings.HasPrefix(string(line), r.cookies[IDPSession]+"=;") {
-			return string(line)
+		text := string(line)
+		if strings.HasPrefix(text, r.cookies[IDPSession]+"=;") && isVisible(strings.ReplaceAll(text, " ", "")) {
+			return text
 		}
 	}
 	return ""

@@ -28,6 +28,13 @@ type Rule struct {
 	SignIn         string        // the path where a browser is sent instead of being challenged; empty is nowhere
 }
 
+// What a policy may take: whoever reaches the port may make one up, and an operator
+// writes no such one.
+const (
+	maxLength   = 4096 // bytes
+	maxProblems = 8    // are told
+)
+
 // Parse reads a Rule. A parameter that is unknown, malformed or has no effect is
 // an error: a policy with a slip in it must let nobody in.
 func Parse(query string) (Rule, error) {
@@ -35,9 +42,12 @@ func Parse(query string) (Rule, error) {
 	if query == "" {
 		return r, nil
 	}
+	if len(query) > maxLength {
+		return r, fmt.Errorf("a policy of more than %d bytes", maxLength)
+	}
 	var problems []error
 	for param := range strings.SplitSeq(query, "&") {
-		if err := r.set(param); err != nil {
+		if err := r.set(param); err != nil && len(problems) < maxProblems {
 			problems = append(problems, err)
 		}
 	}
@@ -62,8 +72,8 @@ func (r *Rule) set(param string) error {
 		}
 		*flags[name] = true
 	case lists[name] != nil:
-		if value == "" || strings.ContainsAny(value, ", \t") {
-			return fmt.Errorf("policy parameter %s takes one value; for several, give it several times", name)
+		if !isName(value) {
+			return fmt.Errorf("policy parameter %s takes one value of visible ASCII characters; for several, give it several times", name)
 		}
 		*lists[name] = append(*lists[name], value)
 	case name == "signed_in_within":
@@ -87,6 +97,17 @@ func (r *Rule) set(param string) error {
 		return fmt.Errorf("policy parameter %q is unknown", name)
 	}
 	return nil
+}
+
+// isName tells whether a role, client or scope may have that name: one that could not be
+// told in a field is in no session, so nobody would pass.
+func isName(text string) bool {
+	for _, c := range []byte(text) {
+		if c <= ' ' || c >= 0x7f || c == ',' {
+			return false
+		}
+	}
+	return text != ""
 }
 
 // isPath tells whether a text is a path that stands in a URL as it is, and that
@@ -171,10 +192,20 @@ func (r *Rule) lacks(s *resolver.Session, now time.Time) resolver.Reason {
 		return resolver.NotVerified
 	case r.DenyAnonymous && !s.Machine && s.Anonymous != resolver.False:
 		return resolver.AnonymousUser
-	case r.SignedInWithin > 0 && (s.AuthenticatedAt == 0 || now.Sub(time.Unix(s.AuthenticatedAt, 0)) > r.SignedInWithin):
+	case r.SignedInWithin > 0 && !isRecent(s.AuthenticatedAt, r.SignedInWithin, now):
 		return resolver.SignInTooOld
 	}
 	return ""
+}
+
+// maxAhead is how far Authgear's clock may be ahead of ours.
+const maxAhead = 5 * time.Minute
+
+// isRecent tells whether a sign-in at that time, in Unix seconds, was so lately. One in
+// the future is a slip, for instance milliseconds, and would stay recent for ever.
+func isRecent(at int64, within time.Duration, now time.Time) bool {
+	ago := now.Sub(time.Unix(at, 0))
+	return at > 0 && -maxAhead <= ago && ago <= within
 }
 
 func hasAny(list string, wanted []string) bool {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,14 +10,17 @@ import (
 )
 
 var (
-	now     = time.Unix(1_800_000_000, 0)
-	visitor = &resolver.Session{}
-	ada     = &resolver.Session{UserID: "ada", Anonymous: resolver.False, Verified: resolver.True, Roles: "admin,editor", AuthenticatedAt: now.Add(-time.Hour).Unix(), ClientID: "spa", Scope: "openid orders"}
-	nobody  = &resolver.Session{UserID: "nobody", Anonymous: resolver.True, Verified: resolver.False}
-	opaque  = &resolver.Session{UserID: "ada", Roles: "admin"}
-	robot   = &resolver.Session{Machine: true, ClientID: "robot", Scope: "orders"}
-	expired = &resolver.InvalidError{Reason: resolver.Expired}
-	outage  = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("refused")}
+	now            = time.Unix(1_800_000_000, 0)
+	visitor        = &resolver.Session{}
+	ada            = &resolver.Session{UserID: "ada", Anonymous: resolver.False, Verified: resolver.True, Roles: "admin,editor", AuthenticatedAt: now.Add(-time.Hour).Unix(), ClientID: "spa", Scope: "openid orders"}
+	nobody         = &resolver.Session{UserID: "nobody", Anonymous: resolver.True, Verified: resolver.False}
+	opaque         = &resolver.Session{UserID: "ada", Roles: "admin"}
+	robot          = &resolver.Session{Machine: true, ClientID: "robot", Scope: "orders"}
+	tomorrow       = &resolver.Session{UserID: "ada", AuthenticatedAt: now.Add(24 * time.Hour).Unix()}
+	inMilliseconds = &resolver.Session{UserID: "ada", AuthenticatedAt: now.UnixMilli()}
+	inAMinute      = &resolver.Session{UserID: "ada", AuthenticatedAt: now.Add(time.Minute).Unix()}
+	expired        = &resolver.InvalidError{Reason: resolver.Expired}
+	outage         = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("refused")}
 )
 
 func TestDecide(t *testing.T) {
@@ -47,6 +51,9 @@ func TestDecide(t *testing.T) {
 		{"signed in recently", "signed_in_within=61m", ada, nil, Verdict{Allow, resolver.OK}},
 		{"signed in too long ago", "signed_in_within=59m", ada, nil, Verdict{Forbid, resolver.SignInTooOld}},
 		{"signed in at an unknown time", "signed_in_within=59m", opaque, nil, Verdict{Forbid, resolver.SignInTooOld}},
+		{"signed in tomorrow", "signed_in_within=59m", tomorrow, nil, Verdict{Forbid, resolver.SignInTooOld}},
+		{"signed in in milliseconds", "signed_in_within=59m", inMilliseconds, nil, Verdict{Forbid, resolver.SignInTooOld}},
+		{"signed in in a minute, by another clock", "signed_in_within=59m", inAMinute, nil, Verdict{Allow, resolver.OK}},
 		{"the client", "client_id=x&client_id=spa", ada, nil, Verdict{Allow, resolver.OK}},
 		{"another client", "client_id=x", ada, nil, Verdict{Forbid, resolver.WrongClient}},
 		{"an unknown client", "client_id=spa", opaque, nil, Verdict{Forbid, resolver.WrongClient}},
@@ -74,7 +81,7 @@ func TestDecide(t *testing.T) {
 
 func TestASlipInThePolicyIsAnError(t *testing.T) {
 	for _, query := range []string{
-		"rolle=admin", "role", "role=", "role=a,b", "role=a%20b", "role=%zz", "optional=no", "optional&",
+		"rolle=admin", "role", "role=", "role=a,b", "role=a%20b", "role=%zz", "role=a%00", "role=%C3%A9", "scope=a%0D%0Ab", "client_id=%7F", "optional=no", "optional&",
 		"signed_in_within=10", "signed_in_within=0s", "signed_in_within=-1m", "signed_in_within=1m&signed_in_within=2m", "ROLE=a", "&",
 		"max_staleness", "max_staleness=5", "max_staleness=-1s", "max_staleness=0s&max_staleness=5s",
 		"preflight=1", "sign_in", "sign_in=", "sign_in=login", "sign_in=//evil.example", "sign_in=https://evil.example/login", "sign_in=/a?b", "sign_in=/a%23b",
@@ -83,6 +90,18 @@ func TestASlipInThePolicyIsAnError(t *testing.T) {
 		if rule, err := Parse(query); err == nil {
 			t.Errorf("Parse(%q) = %+v, want an error", query, rule)
 		}
+	}
+}
+
+// Whoever reaches the port may make policies up, which are logged.
+func TestALongPolicyTakesLittle(t *testing.T) {
+	for _, query := range []string{strings.Repeat("role=admin&", 400) + "role=admin", strings.Repeat("x&", maxLength/2-1)} {
+		if rule, err := Parse(query); err == nil || len(err.Error()) > 1024 {
+			t.Errorf("Parse(%.20s…) = %+v, %.2000v, want a short error", query, rule, err)
+		}
+	}
+	if _, err := Parse(strings.Repeat("role=administrator&", 200) + "role=admin"); err != nil {
+		t.Errorf("201 roles: %v", err)
 	}
 }
 
