@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness bench build lint nginx haproxy proxies containers
+.PHONY: all demo test fuzz freshness bench build lint nginx haproxy systemd-analyze proxies containers
 
 all: build
 
@@ -17,7 +17,7 @@ demo: nginx build
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
 # Allocations are counted without the detector of races, which makes some.
-test: nginx haproxy proxies lint containers
+test: nginx haproxy systemd-analyze proxies lint containers
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run Allocates ./cache ./internal/forwardauth
 	scripts/fuzz.sh 5s
@@ -45,10 +45,12 @@ lint:
 	go run $(STATICCHECK) ./...
 	go run $(ACTIONLINT) .github/workflows/*.yml
 
-# nginx is what the demo runs. The end-to-end tests run HAProxy, too.
+# nginx is what the demo runs. The end-to-end tests run HAProxy, too, and others ask
+# systemd what it makes of our units.
 nginx: PACKAGE = nginx-light
 haproxy: PACKAGE = haproxy
-nginx haproxy:
+systemd-analyze: PACKAGE = systemd
+nginx haproxy systemd-analyze:
 	@command -v $@ >/dev/null || [ -x /usr/sbin/$@ ] || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGE); \
@@ -70,12 +72,14 @@ bin/lego/go.mod: e2e/traefik/lego.sh
 bin/traefik: e2e/traefik/go.mod e2e/traefik/lego.sh | bin/lego/go.mod
 	cd e2e/traefik && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@ github.com/traefik/traefik/v3/cmd/traefik
 
-# containers checks what can be known without Docker: the Compose files and the
-# Dockerfile as Docker reads them, the programs that its commands build, Envoy's
-# configuration as Envoy reads it, and Traefik's labels as Traefik reads them (built
-# as bin/traefik, so compiled once).
+# containers checks what can be known without Docker and Kubernetes: the Compose files
+# and the Dockerfile as Docker reads them, the programs that its commands build, what
+# kustomize makes of deploy/kubernetes by the schemas of Kubernetes, Envoy's configuration
+# as Envoy reads it, and Traefik's labels as Traefik reads them (built as bin/traefik, so
+# compiled once).
 # count: a remembered result knows nothing of files outside its module.
 containers: bin/traefik bin/lego/go.mod
 	cd e2e/compose && go vet ./... && go test -count=1 ./...
+	cd e2e/kubernetes && go vet ./... && go test -count=1 ./...
 	cd e2e/envoy && go vet ./... && go test -count=1 ./...
 	cd e2e/traefik && CGO_ENABLED=0 go test -count=1 -trimpath ./...

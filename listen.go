@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
@@ -20,27 +21,26 @@ import (
 
 // listen serves both listeners until ctx ends, and then lets what is in flight
 // finish.
-func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, operator fasthttp.RequestHandler) error {
-	main, err := listener(set.Listen)
+func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certificates, proxies, operator fasthttp.RequestHandler) error {
+	main, adm, err := listeners(log, set)
 	if err != nil {
-		return fmt.Errorf("AUTHGEAR_LISTEN: %w", err)
-	}
-	adm, err := listener(set.AdminListen)
-	if err != nil {
-		main.Close()
-		return fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
+		return err
 	}
 	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
+	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
 	failed := make(chan error, 2)
 	go func() { failed <- server.serve() }()
 	go func() { failed <- admServer.serve() }()
+	notify(log, daemon.SdNotifyReady)
 
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
+	if err := until(ctx.Done(), failed); err != nil {
+		return err
 	}
-	log.Info().Msg("stopping: requests in flight are answered")
+	notify(log, daemon.SdNotifyStopping)
+	log.Info().Str("delay", set.DrainDelay.String()).Msg("stopping: requests in flight are answered")
+	if err := until(time.After(set.DrainDelay), failed); err != nil {
+		return err
+	}
 	ending, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var both sync.WaitGroup
@@ -52,6 +52,39 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, proxies, oper
 		return fmt.Errorf("stop: %d requests were not answered within %s", unanswered, drain)
 	}
 	return nil
+}
+
+// until waits, unless a listener fails first.
+func until[T any](end <-chan T, failed <-chan error) error {
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-end:
+		return nil
+	}
+}
+
+// listeners returns what systemd has opened, and opens the rest.
+func listeners(log zerolog.Logger, set settings) (main, adm net.Listener, err error) {
+	handed, err := handedOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	for name, l := range handed {
+		log.Info().Str("listener", name).Stringer("at", l.Addr()).Msg("systemd has opened it")
+	}
+	if main = handed[mainSocket]; main == nil {
+		if main, err = listener(set.Listen); err != nil {
+			return nil, nil, fmt.Errorf("AUTHGEAR_LISTEN: %w", err)
+		}
+	}
+	if adm = handed[adminSocket]; adm == nil {
+		if adm, err = listener(set.AdminListen); err != nil {
+			main.Close()
+			return nil, nil, fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
+		}
+	}
+	return main, adm, nil
 }
 
 // listener opens a TCP address or unix:/path/to.sock. A socket that a dead

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -22,6 +23,7 @@ import (
 // are kept, and counts what becomes of them.
 type traffic struct {
 	addr, token string
+	dial        func() (net.Conn, error) // nil: addr
 	ended       atomic.Bool
 	workers     sync.WaitGroup
 
@@ -59,6 +61,32 @@ func (tr *traffic) run(ask func() error) {
 	})
 }
 
+// answers waits until so many more are answered.
+func (tr *traffic) answers(t *testing.T, n int64) {
+	t.Helper()
+	n += tr.answered.Load()
+	proxytest.Eventually(t, "the traffic is answered", func() bool { return tr.answered.Load() >= n })
+}
+
+// end ends the traffic, in which no request may have failed.
+func (tr *traffic) end(t *testing.T) {
+	t.Helper()
+	tr.ended.Store(true)
+	tr.workers.Wait()
+	t.Logf("%d answered, %d refused, %d kept connections closed", tr.answered.Load(), tr.refused.Load(), tr.closed.Load())
+	tr.failed.Range(func(what, _ any) bool {
+		t.Errorf("a request failed: %v", what)
+		return true
+	})
+}
+
+func (tr *traffic) connect() (net.Conn, error) {
+	if tr.dial != nil {
+		return tr.dial()
+	}
+	return proxytest.Dial(tr.addr)
+}
+
 // raw returns what asks on one connection.
 func (tr *traffic) raw() func() error {
 	var c net.Conn
@@ -66,7 +94,7 @@ func (tr *traffic) raw() func() error {
 	kept := false
 	return func() (err error) {
 		if c == nil {
-			if c, err = proxytest.Dial(tr.addr); err != nil {
+			if c, err = tr.connect(); err != nil {
 				c = nil
 				return err
 			}
@@ -80,6 +108,17 @@ func (tr *traffic) raw() func() error {
 		kept = true
 		return err
 	}
+}
+
+// once asks on a connection of its own.
+func (tr *traffic) once() error {
+	c, err := tr.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = tr.ask(c, bufio.NewReader(c), false)
+	return err
 }
 
 func (tr *traffic) ask(c net.Conn, answers *bufio.Reader, kept bool) (*http.Response, error) {
@@ -135,23 +174,29 @@ func TestAStopUnderLoadFailsNoRequest(t *testing.T) {
 			tr.run(tr.raw())
 			tr.run(func() error { return tr.netHTTP(transport) })
 		}
-		answers := func(n int64) {
-			t.Helper()
-			n += tr.answered.Load()
-			proxytest.Eventually(t, "the traffic is answered", func() bool { return tr.answered.Load() >= n })
-		}
-		answers(1000)
+		tr.answers(t, 1000)
 		s.Signal(syscall.SIGTERM)
 		takeOver(t, s, authgear)
 		endsWell(t, s)
-		answers(1000)
-		tr.ended.Store(true)
-		tr.workers.Wait()
-
-		t.Logf("%d answered, %d refused, %d kept connections closed", tr.answered.Load(), tr.refused.Load(), tr.closed.Load())
-		tr.failed.Range(func(what, _ any) bool {
-			t.Errorf("a request failed: %v", what)
-			return true
-		})
+		tr.answers(t, 1000)
+		tr.end(t)
 	})
+}
+
+func TestAStopUnderLoadFailsNoRequestOverTLS(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	s, authgear, _ := onTLS(t, ca, "CLIENT_CA")
+	config := trusting(t, ca, ca)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(100)
+	tr := &traffic{token: authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))}
+	tr.dial = func() (net.Conn, error) { return tls.Dial("tcp", s.Addr, config) }
+	for range 16 {
+		tr.run(tr.raw())
+	}
+	tr.answers(t, 1000)
+	s.Signal(syscall.SIGTERM)
+	endsWell(t, s)
+	s.Start()
+	tr.answers(t, 1000)
+	tr.end(t)
 }

@@ -50,6 +50,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if err != errDenied {
 			fmt.Fprintln(os.Stderr, err)
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "explain":
 		return explainCommand(ctx, args[1:], os.Stdin, stdout)
 	case "snippet":
-		return printSnippet(args[1:], stdout)
+		return printSnippet(args[1:], stdout, stderr)
 	case "doctor":
 		return diagnose(ctx, args[1:], stdout, stderr)
 	case "healthcheck":
@@ -88,10 +89,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func serve(ctx context.Context, stderr io.Writer) error {
 	set, err := load()
-	if err != nil {
+	log := newLogger(set, stderr)
+	certs, unread := loadCertificates(set, log)
+	if err := errors.Join(err, unread); err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
-	log := newLogger(set, stderr)
 	for _, warning := range unknownSettings(os.Environ()) {
 		log.Warn().Msg(warning)
 	}
@@ -111,17 +113,20 @@ func serve(ctx context.Context, stderr io.Writer) error {
 
 	// Who has left? The application tells, and Authgear's events.
 	paths["/forget"] = gate.Forget(service.sessions.forget)
+	signed := newSecretsInForce(set.WebhookSecret)
 	if len(set.WebhookSecret) > 0 {
-		paths[hookPath] = webhook.Handler(set.WebhookSecret, service.sessions.forgetUser, service.received())
+		paths[hookPath] = webhook.Handler(signed.get, service.sessions.forgetUser, service.received())
 	}
 
+	// What changes meanwhile? Files and keys, which are read again at SIGHUP.
+	go reload(ctx, log, hangups(), set.reread(signed, service.keys, certs))
 	if set.Mode != resolverOnly {
 		go service.keys.Run(ctx)
 	}
 	go tidyUp(ctx)
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
-	return listen(ctx, log, set, paths.serve, service.operator().Handler)
+	return listen(ctx, log, set, certs, paths.serve, service.operator(ctx).Handler)
 }
 
 // A service is all that decides, without the listeners.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -9,8 +10,8 @@ import (
 	"authgear-forward-auth/internal/explain"
 )
 
-// operator is the operator's view of the service.
-func (s *service) operator() *admin.Service {
+// operator is the operator's view of the service, which stops when ctx ends.
+func (s *service) operator(ctx context.Context) *admin.Service {
 	keysFetched, away := s.keys.Fetched, s.authgear.Away
 	if s.set.Mode == resolverOnly {
 		keysFetched = nil
@@ -24,7 +25,7 @@ func (s *service) operator() *admin.Service {
 			Version: version, Endpoint: s.set.Endpoint.String(), Mode: string(s.set.Mode),
 			MaxStaleness: s.set.confirms().Seconds(), Started: time.Now().UTC().Truncate(time.Second),
 		},
-		Missing: s.lacks,
+		Missing: func() []string { return s.lacks(ctx) },
 		Remarks: s.sessions.Troubles,
 		Metrics: s.metrics.Handler(),
 		Explain: s.explainer().Explain,
@@ -37,7 +38,10 @@ func (s *service) operator() *admin.Service {
 }
 
 // lacks returns what keeps the service from answering, in words.
-func (s *service) lacks() []string {
+func (s *service) lacks(ctx context.Context) []string {
+	if ctx.Err() != nil {
+		return []string{"stopping"}
+	}
 	if s.set.Mode != resolverOnly && s.keys.Fetched().IsZero() {
 		return []string{"no keys yet from " + s.set.Endpoint.String() + ": is it reachable from here?"}
 	}

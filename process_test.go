@@ -65,7 +65,7 @@ func TestAllProblemsWithTheSettingsAreReportedTogether(t *testing.T) {
 		"AUTHGEAR_COOKIE_PREFIX=a=b", "AUTHGEAR_ACCESS_TOKEN_COOKIES=a;b", "AUTHGEAR_CLOCK_SKEW=1h", "AUTHGEAR_RESOLVER_TIMEOUT=1ms",
 		"AUTHGEAR_CACHE_BYTES=1KiB", "AUTHGEAR_TRUSTED_PROXIES=nginx", "AUTHGEAR_LOG_LEVEL=loud", "AUTHGEAR_LOG_FORMAT=xml", "AUTHGEAR_LOG_DECISIONS=some",
 		"AUTHGEAR_LISTEN=4180", "AUTHGEAR_ADMIN_LISTEN=unix:",
-		"AUTHGEAR_CONFIRM=never", "AUTHGEAR_OUTAGE_GRACE=-1s", "AUTHGEAR_WEBHOOK_SECRET=canary",
+		"AUTHGEAR_CONFIRM=never", "AUTHGEAR_OUTAGE_GRACE=-1s", "AUTHGEAR_WEBHOOK_SECRET=canary", "AUTHGEAR_DRAIN_DELAY=2m",
 	}
 	for _, command := range []string{"serve", "healthcheck"} {
 		status, stdout, stderr := result(t, proxytest.Command(t, append(bad, "AUTHGEAR_ENDPOIN=x"), command))

@@ -61,6 +61,14 @@ type settings struct {
 	Listen address `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
 	// where the operator asks
 	AdminListen address `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
+	// a file with the certificate of the main listener, and those between it and its CA
+	TLSCert string `envconfig:"AUTHGEAR_TLS_CERT" unset:"off"`
+	// a file with the key of that certificate
+	TLSKey string `envconfig:"AUTHGEAR_TLS_KEY" unset:"off"`
+	// a file with the CA that must have signed the certificate of whoever asks
+	TLSClientCA string `envconfig:"AUTHGEAR_TLS_CLIENT_CA" unset:"off"`
+	// how long it goes on serving when it is told to stop, while `/readyz` answers 503
+	DrainDelay time.Duration `envconfig:"AUTHGEAR_DRAIN_DELAY" default:"0s"`
 	// the least that is logged: `trace`, `debug`, `info`, `warn`, `error`, `disabled`
 	LogLevel logLevel `envconfig:"AUTHGEAR_LOG_LEVEL" default:"info"`
 	// `json` or `console`
@@ -95,6 +103,15 @@ func load() (settings, error) {
 	}
 	if s.ResolverTimeout < 10*time.Millisecond || s.ResolverTimeout > time.Minute {
 		problem("AUTHGEAR_RESOLVER_TIMEOUT", "must be between 10ms and 1m, not %s", s.ResolverTimeout)
+	}
+	if s.TLSCert == "" && (s.TLSKey != "" || s.TLSClientCA != "") {
+		problem("AUTHGEAR_TLS_CERT", "is required with AUTHGEAR_TLS_KEY and AUTHGEAR_TLS_CLIENT_CA: the file of the certificate that peers are shown")
+	}
+	if s.TLSKey == "" && (s.TLSCert != "" || s.TLSClientCA != "") {
+		problem("AUTHGEAR_TLS_KEY", "is required with AUTHGEAR_TLS_CERT and AUTHGEAR_TLS_CLIENT_CA: the file of the certificate's key")
+	}
+	if s.DrainDelay < 0 || s.DrainDelay > time.Minute {
+		problem("AUTHGEAR_DRAIN_DELAY", "must be between 0s and 1m, not %s", s.DrainDelay)
 	}
 	if s.Endpoint.URL == nil || len(problems) > 0 {
 		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
@@ -137,18 +154,26 @@ func (s *settings) read() (problems []error) {
 
 // readSecretFile sets the variable to what is in the file that NAME_FILE names.
 func readSecretFile(name string) error {
-	path := os.Getenv(name + "_FILE")
-	if path == "" {
+	if os.Getenv(name+"_FILE") == "" {
 		return nil
 	}
 	if os.Getenv(name) != "" {
 		return fmt.Errorf("%s_FILE: %s is set too: unset one of them", name, name)
 	}
-	text, err := os.ReadFile(path)
+	text, err := secretFile(name)
 	if err != nil {
-		return fmt.Errorf("%s_FILE: %w", name, err)
+		return err
 	}
-	return os.Setenv(name, strings.TrimSpace(string(text)))
+	return os.Setenv(name, text)
+}
+
+// secretFile returns what is in the file that NAME_FILE names.
+func secretFile(name string) (string, error) {
+	text, err := os.ReadFile(os.Getenv(name + "_FILE"))
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // unknownSettings returns a warning for each AUTHGEAR_* variable that means

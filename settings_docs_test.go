@@ -25,6 +25,7 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[httpURL]():       "a URL",
 	reflect.TypeFor[mode]():          "one of these",
 	reflect.TypeFor[confirm]():       "one of these",
+	reflect.TypeFor[string]():        "the path of a file",
 	reflect.TypeFor[time.Duration](): "a duration, such as `30s` or `5m`",
 	reflect.TypeFor[[]string]():      "a list, with commas",
 	reflect.TypeFor[cookieName]():    "a part of a cookie's name",

@@ -28,7 +28,7 @@ Flags:
 
 // printSnippet prints the configuration that we ship for a proxy, as it is for the
 // settings in force.
-func printSnippet(args []string, stdout io.Writer) error {
+func printSnippet(args []string, stdout, stderr io.Writer) error {
 	var set settings
 	if problems := set.read(); len(problems) > 0 {
 		return fmt.Errorf("settings:\n%w", errors.Join(problems...))
@@ -64,6 +64,9 @@ func printSnippet(args []string, stdout io.Writer) error {
 	}
 	if err != nil {
 		return fmt.Errorf("-policy, -sign-in: %w", err)
+	}
+	if set.TLSCert != "" {
+		fmt.Fprintln(stderr, "AUTHGEAR_TLS_CERT is set, but what is printed asks without TLS: docs/running.md has what to change")
 	}
 	return printFiles(stdout, name, setup)
 }

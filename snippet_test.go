@@ -50,6 +50,24 @@ func TestTheContainersRunTheShippedConfiguration(t *testing.T) {
 	}
 }
 
+func TestTheSidecarExampleRunsTheShippedConfiguration(t *testing.T) {
+	socket := "unix:/run/authgear-forward-auth/auth.sock"
+	status, stdout, stderr := result(t, proxytest.Command(t, nil, "snippet", "nginx", "-service", socket, "-app", "127.0.0.1:8000"))
+	if status != 0 || stdout != read(t, "deploy/kubernetes/sidecar-example/nginx.conf") {
+		t.Errorf("it is not the snippet: status %d %s", status, stderr)
+	}
+	if !strings.Contains(read(t, "deploy/kubernetes/sidecar/kustomization.yaml"), `"`+socket+`"`) {
+		t.Errorf("the sidecar does not listen at %s", socket)
+	}
+}
+
+func TestASnippetSaysThatItAsksWithoutTLS(t *testing.T) {
+	status, stdout, stderr := result(t, proxytest.Command(t, []string{"AUTHGEAR_TLS_CERT=cert", "AUTHGEAR_TLS_KEY=key"}, "snippet", "nginx"))
+	if status != 0 || stdout == "" || !strings.Contains(stderr, "docs/running.md") {
+		t.Errorf("status %d, %d bytes, %q; want docs/running.md to be named", status, len(stdout), stderr)
+	}
+}
+
 func TestASnippetHasTheSettingsInForce(t *testing.T) {
 	for _, tt := range []struct {
 		name, setting, args string

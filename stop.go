@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ import (
 type server struct {
 	*fasthttp.Server
 	listener net.Listener
+	tls      *tls.Config // nil: without TLS
+	refused  func(error) // is told why there is no TLS with a peer
 	stopping atomic.Bool
 	busy     atomic.Int64 // requests being answered
 }
@@ -45,7 +48,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 }
 
 func (s *server) serve() error {
-	w := newWatch(s.listener)
+	w := newWatch(s.listener, s.tls, s.refused)
 	defer w.stop()
 	return s.Serve(w)
 }

@@ -133,7 +133,7 @@ func (t *town) service(f *testing.F, log io.Writer) *fasthttp.Server {
 		Log: zerolog.New(log), Decided: forwardauth.All, ProxyCache: 5 * time.Second, MaxStaleness: set.MaxStaleness,
 	}
 	paths := routes{envoy.Prefix: gate.Handler(envoy.Dialect), "/forget": gate.Forget(who.forget),
-		hookPath: webhook.Handler([]string{"0123456789abcdef0123456789abcdef"}, who.forgetUser, func(_, _ string) {})}
+		hookPath: webhook.Handler(func() []string { return []string{"0123456789abcdef0123456789abcdef"} }, who.forgetUser, func(_, _ string) {})}
 	for _, d := range []forwardauth.Dialect{nginx.Dialect, traefik.Dialect, caddy.Dialect, haproxy.Dialect} {
 		paths["/"+d.Name] = gate.Handler(d)
 	}

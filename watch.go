@@ -1,22 +1,29 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // A watch is a listener that closes connections which stand still for too long. It
 // looks once a second. Deadlines would be set three times for each request, at a
-// twentieth of what a remembered answer costs.
+// twentieth of what a remembered answer costs. TLS is inside of what it watches, so
+// that a phase is one of requests, and not of what TLS makes of them.
 type watch struct {
 	net.Listener
-	now   atomic.Int64 // in seconds since it began
-	mu    sync.Mutex
-	conns map[*watchedConn]bool
-	ended chan struct{}
+	tls     *tls.Config  // nil: without TLS
+	refused func(error)  // is told why a handshake failed
+	now     atomic.Int64 // in seconds since it began
+	mu      sync.Mutex
+	conns   map[*watchedConn]bool
+	ended   chan struct{}
 }
 
 // A phase is what a connection waits for.
@@ -27,15 +34,16 @@ const (
 	reading                // the rest of a request
 	answering              // us; whom we ask has a deadline
 	writing                // the peer, who does not read
+	shaking                // the rest of the TLS handshake
 	phases
 )
 
 // patience is how many seconds a phase may take. A proxy keeps an idle connection for
 // less, so that it closes first.
-var patience = [phases]int64{idle: 120, reading: 10, answering: 1 << 62, writing: 10}
+var patience = [phases]int64{idle: 120, reading: 10, answering: 1 << 62, writing: 10, shaking: 10}
 
-func newWatch(l net.Listener) *watch {
-	w := &watch{Listener: l, conns: make(map[*watchedConn]bool), ended: make(chan struct{})}
+func newWatch(l net.Listener, secure *tls.Config, refused func(error)) *watch {
+	w := &watch{Listener: l, tls: secure, refused: refused, conns: make(map[*watchedConn]bool), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -60,7 +68,7 @@ func (w *watch) look() {
 	defer w.mu.Unlock()
 	for c := range w.conns {
 		if since := c.since.Load(); now-since/int64(phases) > patience[since%int64(phases)] {
-			c.Conn.Close()
+			c.under.Close() // TLS would say goodbye, and wait until that is taken
 		}
 	}
 }
@@ -73,8 +81,12 @@ func (w *watch) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &watchedConn{Conn: under, watch: w}
+	c := &watchedConn{Conn: under, under: under, watch: w}
 	c.enter(idle)
+	if w.tls != nil {
+		c.Conn = tls.Server(under, w.tls)
+		c.enter(shaking)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.conns[c] = true
@@ -84,23 +96,43 @@ func (w *watch) Accept() (net.Conn, error) {
 // A watchedConn knows since when it is in its phase.
 type watchedConn struct {
 	net.Conn
+	under net.Conn // below TLS
 	watch *watch
 	since atomic.Int64 // seconds × phases + phase
 }
 
 func (c *watchedConn) enter(p phase) { c.since.Store(c.watch.now.Load()*int64(phases) + int64(p)) }
 
+func (c *watchedConn) phase() phase { return phase(c.since.Load() % int64(phases)) }
+
 func (c *watchedConn) Read(b []byte) (int, error) {
-	if phase(c.since.Load()%int64(phases)) == idle {
+	switch c.phase() {
+	case shaking:
+		if err := c.shake(); err != nil {
+			return 0, err
+		}
+	case idle:
 		// Those whose request is there go first. Meanwhile the next one may come, and
 		// need not be waited for, which costs more than anything that we do with it.
 		runtime.Gosched()
 	}
 	n, err := c.Conn.Read(b)
-	if n > 0 && phase(c.since.Load()%int64(phases)) == idle {
+	if n > 0 && c.phase() == idle {
 		c.enter(reading)
 	}
 	return n, err
+}
+
+// shake makes the TLS handshake. That somebody connects and leaves, as some health checks
+// do, is no failure.
+func (c *watchedConn) shake() error {
+	err := c.Conn.(*tls.Conn).Handshake()
+	if err == nil {
+		c.enter(idle)
+	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, net.ErrClosed) {
+		c.watch.refused(err)
+	}
+	return err
 }
 
 func (c *watchedConn) Write(b []byte) (int, error) {

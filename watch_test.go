@@ -1,11 +1,31 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
+
+	"authgear-forward-auth/internal/proxytest"
 )
+
+// A halfConn sends once, and reads nothing.
+type halfConn struct {
+	net.Conn
+	sent int
+}
+
+func (c *halfConn) Write(b []byte) (int, error) {
+	if c.sent++; c.sent > 1 {
+		return 0, errors.New("it sends no more")
+	}
+	return c.Conn.Write(b)
+}
+
+func (*halfConn) Read([]byte) (int, error) { return 0, errors.New("it reads nothing") }
 
 // seconds lets so many pass for the watch.
 func seconds(w *watch, n int) {
@@ -15,38 +35,57 @@ func seconds(w *watch, n int) {
 }
 
 func TestAConnectionThatStandsStillEnds(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	certificate, err := tls.X509KeyPair(ca.Sign(t, "the service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := &tls.Config{Certificates: []tls.Certificate{certificate}}
 	for _, tt := range []struct {
 		name string
+		tls  *tls.Config
 		do   func(c *watchedConn, peer net.Conn)
 		may  int // seconds
 	}{
-		{"nothing comes", func(*watchedConn, net.Conn) {}, 120},
-		{"half a request comes", func(c *watchedConn, peer net.Conn) {
+		{"nothing comes", nil, func(*watchedConn, net.Conn) {}, 120},
+		{"half a request comes", nil, func(c *watchedConn, peer net.Conn) {
 			peer.Write([]byte("GET / HT"))
 			c.Read(make([]byte, 100))
 		}, 10},
-		{"a byte comes now and then", func(c *watchedConn, peer net.Conn) {
+		{"a byte comes now and then", nil, func(c *watchedConn, peer net.Conn) {
 			peer.Write([]byte("G"))
 			c.Read(make([]byte, 100))
 			seconds(c.watch, 5)
 			peer.Write([]byte("E"))
 			c.Read(make([]byte, 100))
 		}, 5},
-		{"nothing comes after an answer", func(c *watchedConn, peer net.Conn) {
+		{"nothing comes after an answer", nil, func(c *watchedConn, peer net.Conn) {
 			peer.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 			c.Read(make([]byte, 100))
 			c.enter(answering)
 			seconds(c.watch, 1000) // as long as it takes
 			c.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 		}, 120},
-		{"the answer is not read", func(c *watchedConn, _ net.Conn) { c.enter(writing) }, 10},
+		{"the answer is not read", nil, func(c *watchedConn, _ net.Conn) { c.enter(writing) }, 10},
+		{"nothing comes on TLS", secure, func(c *watchedConn, _ net.Conn) { go c.Read(make([]byte, 100)) }, 10},
+		{"half a handshake comes", secure, func(c *watchedConn, peer net.Conn) {
+			go c.Read(make([]byte, 100))
+			tls.Client(&halfConn{Conn: peer}, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}).Handshake()
+		}, 10},
+		{"nothing comes after the handshake", secure, func(c *watchedConn, peer net.Conn) {
+			go c.Read(make([]byte, 100))
+			if err := tls.Client(peer, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}).Handshake(); err != nil {
+				t.Error(err)
+			}
+			proxytest.Eventually(t, "the handshake is made", func() bool { return c.phase() == idle })
+		}, 120},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newWatch(l)
+			w := newWatch(l, tt.tls, func(error) {})
 			w.stop() // the test tells the time
 			defer l.Close()
 			peer, err := net.Dial("tcp", l.Addr().String())
@@ -61,12 +100,12 @@ func TestAConnectionThatStandsStillEnds(t *testing.T) {
 			c := accepted.(*watchedConn)
 			tt.do(c, peer)
 			seconds(w, tt.may)
-			if _, err := c.Conn.Write([]byte("still open")); err != nil {
+			if _, err := c.under.Write([]byte("still open")); err != nil {
 				t.Errorf("it has ended too early: %v", err)
 			}
 			seconds(w, 1)
 			peer.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if _, err := io.ReadAll(peer); err != nil {
+			if _, err := io.ReadAll(peer); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("it has not ended: %v", err)
 			}
 			c.Close()

@@ -1,6 +1,7 @@
 package nginx_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -20,14 +21,14 @@ const secret = "0123456789abcdef0123456789abcdef"
 // around it. listen is the service's address; edits are further edits of the
 // configuration.
 func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
-	return standWith(t, "AUTHGEAR_MAX_STALENESS=1h", listen, edits...)
+	return standWith(t, []string{"AUTHGEAR_MAX_STALENESS=1h"}, listen, edits...)
 }
 
-func standWith(t *testing.T, setting, listen string, edits ...string) *proxytest.Stand {
+func standWith(t *testing.T, settings []string, listen string, edits ...string) *proxytest.Stand {
 	program := proxytest.Installed(t, "nginx")
 	authgear := authgeartest.Start(t, authgeartest.Options{})
-	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen, "AUTHGEAR_LOG_DECISIONS=all",
-		"AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_PROXY_CACHE=1s", "AUTHGEAR_WEBHOOK_SECRET="+secret, setting)
+	service := proxytest.NewService(t, append(settings, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen, "AUTHGEAR_LOG_DECISIONS=all",
+		"AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_PROXY_CACHE=1s", "AUTHGEAR_WEBHOOK_SECRET="+secret)...)
 	service.Start()
 
 	front := proxytest.FreeAddr(t)
@@ -48,6 +49,31 @@ func TestNginx(t *testing.T) {
 
 func TestNginxOverAUnixSocket(t *testing.T) {
 	proxytest.Run(t, newStand(t, "unix:"+filepath.Join(proxytest.Dir(t), "auth.sock")))
+}
+
+// With the lines of docs/running.md.
+func TestNginxOverMutualTLS(t *testing.T) {
+	page, err := os.ReadFile("../docs/running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines, _ := strings.Cut(string(page), "```nginx\nproxy_pass https://authgear_forward_auth/nginx;\n")
+	lines, _, found := strings.Cut(lines, "```")
+	if !found {
+		t.Fatal("docs/running.md has no lines for nginx")
+	}
+	ca, dir := proxytest.NewCA(t), proxytest.Dir(t)
+	files := map[string][]byte{"ca.crt": ca.PEM}
+	files["service.crt"], files["service.key"] = ca.Sign(t, "the service")
+	files["tls.crt"], files["tls.key"] = ca.Sign(t, "nginx")
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := []string{"AUTHGEAR_TLS_CERT=" + dir + "/service.crt", "AUTHGEAR_TLS_KEY=" + dir + "/service.key", "AUTHGEAR_TLS_CLIENT_CA=" + dir + "/ca.crt"}
+	lines = strings.ReplaceAll(lines, "/etc/nginx/authgear", dir)
+	proxytest.Run(t, standWith(t, settings, proxytest.FreeAddr(t), "proxy_pass http://authgear_forward_auth", lines+"proxy_pass https://authgear_forward_auth"))
 }
 
 // What nginx itself may reuse changes no story.
@@ -88,7 +114,7 @@ func TestNginxReusesA200ForAMoment(t *testing.T) {
 // The bound is that of the service, and nginx's part is in it.
 func TestWhatNginxReusesIsWithinTheBound(t *testing.T) {
 	const bound = 3 * time.Second
-	st := standWith(t, "AUTHGEAR_MAX_STALENESS=3s", proxytest.FreeAddr(t), nginx.Cache...)
+	st := standWith(t, []string{"AUTHGEAR_MAX_STALENESS=3s"}, proxytest.FreeAddr(t), nginx.Cache...)
 	ada := st.Authgear.AddUser(authgeartest.User{ID: "ada"})
 	for i := range 4 {
 		token := st.Authgear.OpaqueToken(ada)

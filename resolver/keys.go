@@ -147,6 +147,12 @@ func (k *Keys) refresh() error {
 			return last.err
 		}
 	}
+	return k.Renew()
+}
+
+// Renew fetches the keys, whenever that was done last. It is for the operator: what
+// strangers send must never lead to it.
+func (k *Keys) Renew() error {
 	set, err := k.fetch()
 	if err != nil {
 		err = fmt.Errorf("fetch keys from %s: %w", k.url, err)

@@ -72,7 +72,7 @@ func newService(t *testing.T, m mode, endpoint, authgearURL string) *service {
 	event := func(e webhook.Event) { sessions.ForgetUser(e.User, e.At, e.Ends) }
 	s.serve(t, map[string]fasthttp.RequestHandler{
 		"/nginx":          gate.Handler(nginx.Dialect),
-		"/hooks/authgear": webhook.Handler([]string{secret}, event, func(_, _ string) {}),
+		"/hooks/authgear": webhook.Handler(func() []string { return []string{secret} }, event, func(_, _ string) {}),
 	})
 	return s
 }

@@ -44,7 +44,8 @@ const (
 )
 
 // Handler receives Authgear's deliveries. A delivery counts only if it is signed
-// with one of the secrets; with none, nothing is accepted. It is answered 200
+// with one of the secrets that are in force as it comes; with none, nothing is
+// accepted. It is answered 200
 // after forget has returned for each user that it names; an event that came
 // before is not told again.
 //
@@ -53,13 +54,8 @@ const (
 // names of the user events that are known here, "identity.*" for each of that
 // family, "other" for the rest and for what could not be read. Both functions are
 // called from many goroutines.
-func Handler(secrets []string, forget func(Event), count func(kind, outcome string)) fasthttp.RequestHandler {
-	r := &receiver{forget: forget}
-	for _, secret := range secrets {
-		if secret != "" { // anyone can sign with an empty one
-			r.keys = append(r.keys, []byte(secret))
-		}
-	}
+func Handler(secrets func() []string, forget func(Event), count func(kind, outcome string)) fasthttp.RequestHandler {
+	r := &receiver{secrets: secrets, forget: forget}
 	return func(ctx *fasthttp.RequestCtx) {
 		if !ctx.IsPost() {
 			ctx.Response.Header.Set(fasthttp.HeaderAllow, fasthttp.MethodPost)
@@ -85,9 +81,9 @@ func status(outcome string) int {
 }
 
 type receiver struct {
-	keys   [][]byte
-	forget func(Event)
-	seen   ids
+	secrets func() []string
+	forget  func(Event)
+	seen    ids
 }
 
 func (r *receiver) receive(body, signature []byte) (kind, outcome string) {
@@ -119,10 +115,10 @@ func (r *receiver) receive(body, signature []byte) (kind, outcome string) {
 // Contract §6.
 func (r *receiver) signed(body, signature []byte) bool {
 	found := false
-	for _, key := range r.keys {
-		mac := hmac.New(sha256.New, key)
+	for _, secret := range r.secrets() {
+		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write(body)
-		if hmac.Equal(hex.AppendEncode(nil, mac.Sum(nil)), signature) {
+		if hmac.Equal(hex.AppendEncode(nil, mac.Sum(nil)), signature) && secret != "" { // anyone can sign with an empty one
 			found = true
 		}
 	}

@@ -67,7 +67,7 @@ func newDesk(secrets ...string) *desk {
 		defer d.mu.Unlock()
 		d.counted = append(d.counted, kind+" "+outcome)
 	}
-	d.handler = Handler(secrets, forget, count)
+	d.handler = Handler(func() []string { return secrets }, forget, count)
 	return d
 }
 
