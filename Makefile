@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness bench build lint nginx haproxy systemd-analyze proxies containers
+.PHONY: all demo test fuzz freshness bench build lint nginx haproxy redis-server systemd-analyze proxies containers
 
 all: build
 
@@ -17,7 +17,7 @@ demo: nginx build
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
 # Allocations are counted without the detector of races, which makes some.
-test: nginx haproxy systemd-analyze proxies lint containers
+test: nginx haproxy redis-server systemd-analyze proxies lint containers
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run Allocates ./cache ./internal/forwardauth
 	scripts/fuzz.sh 5s
@@ -45,12 +45,13 @@ lint:
 	go run $(STATICCHECK) ./...
 	go run $(ACTIONLINT) .github/workflows/*.yml
 
-# nginx is what the demo runs. The end-to-end tests run HAProxy, too, and others ask
-# systemd what it makes of our units.
+# nginx is what the demo runs. The tests run HAProxy and Redis, too, and ask systemd
+# what it makes of our units.
 nginx: PACKAGE = nginx-light
 haproxy: PACKAGE = haproxy
+redis-server: PACKAGE = redis-server
 systemd-analyze: PACKAGE = systemd
-nginx haproxy systemd-analyze:
+nginx haproxy redis-server systemd-analyze:
 	@command -v $@ >/dev/null || [ -x /usr/sbin/$@ ] || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGE); \

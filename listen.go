@@ -128,11 +128,24 @@ func dialListener(at address) (net.Conn, error) {
 // settingNames returns the variables that settings are read from.
 func settingNames() (list []string) {
 	for field := range reflect.TypeFor[settings]().Fields() {
-		name := field.Tag.Get("envconfig")
-		list = append(list, name)
-		if field.Type == reflect.TypeFor[secrets]() {
-			list = append(list, name+"_FILE")
+		list = append(list, field.Tag.Get("envconfig"))
+		if isSecret(field) {
+			list = append(list, field.Tag.Get("envconfig")+"_FILE")
 		}
 	}
 	return list
+}
+
+// secretNames returns those that may stand in a file.
+func secretNames() (list []string) {
+	for field := range reflect.TypeFor[settings]().Fields() {
+		if isSecret(field) {
+			list = append(list, field.Tag.Get("envconfig"))
+		}
+	}
+	return list
+}
+
+func isSecret(field reflect.StructField) bool {
+	return field.Type == reflect.TypeFor[secrets]() || field.Type == reflect.TypeFor[secret]()
 }

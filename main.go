@@ -21,6 +21,7 @@ import (
 	"authgear-forward-auth/caddy"
 	"authgear-forward-auth/envoy"
 	"authgear-forward-auth/haproxy"
+	"authgear-forward-auth/internal/fleet"
 	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/metrics"
 	"authgear-forward-auth/internal/webhook"
@@ -124,6 +125,10 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		go service.keys.Run(ctx)
 	}
 	go tidyUp(ctx)
+	if service.fleet != nil {
+		service.fleet.Run(service.sessions.heard)
+		defer service.close()
+	}
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
 	return listen(ctx, log, set, certs, paths.serve, service.operator(ctx).Handler)
@@ -137,6 +142,7 @@ type service struct {
 	keys     *resolver.Keys
 	jwt      *resolver.JWT
 	authgear *resolver.Guard
+	fleet    *fleet.Fleet // nil: this replica is alone
 	sessions sessions
 	gate     *forwardauth.Gate
 }
@@ -150,11 +156,15 @@ func assemble(set settings, log zerolog.Logger) (*service, error) {
 	s.authgear = resolver.NewGuard(s.metrics.Resolver(resolver.NewRemote(resolver.RemoteOptions{
 		Endpoint: set.Endpoint.URL, URL: set.ResolverURL.URL, CookiePrefix: string(set.CookiePrefix), Timeout: set.ResolverTimeout,
 	})), warn(log, "no answer from Authgear"))
-	remembered, err := cache.New(set.remember(s.jwt, s.authgear))
+	var err error
+	if s.fleet, err = set.joinFleet(warn(log, "fleet"), s.metrics.Fleet); err != nil {
+		return nil, err
+	}
+	remembered, err := cache.New(set.remember(s.jwt, s.authgear, s.fleet))
 	if err != nil {
 		return nil, err
 	}
-	s.sessions = sessions{remembered, set.Mode}
+	s.sessions = sessions{remembered, set.Mode, s.fleet}
 
 	// May they pass? One gate, one dialect per proxy.
 	s.gate = &forwardauth.Gate{

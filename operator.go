@@ -26,7 +26,7 @@ func (s *service) operator(ctx context.Context) *admin.Service {
 			MaxStaleness: s.set.confirms().Seconds(), Started: time.Now().UTC().Truncate(time.Second),
 		},
 		Missing: func() []string { return s.lacks(ctx) },
-		Remarks: s.sessions.Troubles,
+		Remarks: s.remarks,
 		Metrics: s.metrics.Handler(),
 		Explain: s.explainer().Explain,
 		KeyIDs: func() []string {
@@ -46,6 +46,21 @@ func (s *service) lacks(ctx context.Context) []string {
 		return []string{"no keys yet from " + s.set.Endpoint.String() + ": is it reachable from here?"}
 	}
 	return nil
+}
+
+// remarks returns what should be looked at though the service can answer.
+func (s *service) remarks() []string {
+	list := s.sessions.Troubles()
+	if s.fleet != nil {
+		list = append(list, s.fleet.Troubles()...)
+	}
+	return list
+}
+
+// close ends what runs behind, the questions first.
+func (s *service) close() {
+	s.sessions.Close()
+	s.fleet.Close()
 }
 
 // explainer asks whom the gate asks.

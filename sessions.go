@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"authgear-forward-auth/cache"
+	"authgear-forward-auth/internal/fleet"
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/internal/webhook"
 	"authgear-forward-auth/resolver"
@@ -15,11 +17,12 @@ import (
 // end.
 type sessions struct {
 	*cache.Cache
-	mode mode
+	mode  mode
+	fleet *fleet.Fleet // nil: nobody else is told
 }
 
 // remember returns what the settings mean for what is remembered and who is asked.
-func (s *settings) remember(jwt resolver.Resolver, authgear *resolver.Guard) cache.Options {
+func (s *settings) remember(jwt resolver.Resolver, authgear *resolver.Guard, others *fleet.Fleet) cache.Options {
 	o := cache.Options{
 		ConfirmFirst: s.Confirm == before,
 		MaxStaleness: s.MaxStaleness,
@@ -34,7 +37,34 @@ func (s *settings) remember(jwt resolver.Resolver, authgear *resolver.Guard) cac
 	if s.Mode != jwtOnly {
 		o.Authgear, o.Strangers = authgear, authgear.Strangers()
 	}
+	if others != nil {
+		o.Others = &cache.Others{Known: others.Known(), Refused: others.Refuse, Left: func(key resolver.Key, until time.Time) {
+			others.Tell(fleet.Event{Key: key, Until: until})
+		}}
+		if o.Authgear != nil {
+			o.Authgear, o.Strangers = others.Asking(o.Authgear), others.Asking(o.Strangers)
+		}
+	}
 	return o
+}
+
+// joinFleet returns this replica's part of a fleet; nil if it is alone.
+func (s *settings) joinFleet(warn func(error), count func(operation, outcome string)) (*fleet.Fleet, error) {
+	if s.RedisURL == "" {
+		return nil, nil
+	}
+	resolver.ShareKeys(fleet.KeySecret(string(s.FleetSecret)))
+	f, err := fleet.New(fleet.Options{
+		URL: string(s.RedisURL), Secret: string(s.FleetSecret),
+		Lifetime: s.MaxStaleness + s.OutageGrace,
+		Reach:    cache.Reach(s.MaxStaleness+s.OutageGrace, s.Mode != jwtOnly),
+		Question: s.ResolverTimeout, Skew: s.ClockSkew,
+		Warn: warn, Count: count,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("AUTHGEAR_REDIS_URL: %w", err)
+	}
+	return f, nil
 }
 
 // allows reports a rule that nobody could ever pass in this mode.
@@ -87,4 +117,19 @@ func (s sessions) forget(c resolver.Credentials) {
 	s.inTurn(nil).Each(c, func(one resolver.Credentials) { s.Forget(context.Background(), one) })
 }
 
-func (s sessions) forgetUser(e webhook.Event) { s.ForgetUser(e.User, e.At, e.Ends) }
+// forgetUser does what an event of Authgear's says.
+func (s sessions) forgetUser(e webhook.Event) {
+	s.ForgetUser(e.User, e.At, e.Ends, time.Now())
+	if s.fleet != nil {
+		s.fleet.Tell(fleet.Event{User: e.User, At: e.At, Ends: e.Ends})
+	}
+}
+
+// heard does what another replica was told of.
+func (s sessions) heard(e fleet.Event) {
+	if e.User != "" {
+		s.ForgetUser(e.User, e.At, e.Ends, e.Told)
+		return
+	}
+	s.ForgetKey(e.Key, e.Until, e.Told)
+}

@@ -55,6 +55,10 @@ type settings struct {
 	CacheBytes byteSize `envconfig:"AUTHGEAR_CACHE_BYTES" default:"64MiB"`
 	// the secret of Authgear's webhooks; two while it is being changed
 	WebhookSecret secrets `envconfig:"AUTHGEAR_WEBHOOK_SECRET" unset:"off"`
+	// a Redis by which replicas share what Authgear told them
+	RedisURL secret `envconfig:"AUTHGEAR_REDIS_URL" unset:"off"`
+	// a secret that the replicas have and Redis has not; required with it
+	FleetSecret secret `envconfig:"AUTHGEAR_FLEET_SECRET" unset:"off"`
 	// peers whose `X-Forwarded-*` and `X-Original-*` are believed
 	TrustedProxies prefixes `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" unset:"loopback and private ranges"`
 	// where proxies ask
@@ -113,6 +117,12 @@ func load() (settings, error) {
 	if s.DrainDelay < 0 || s.DrainDelay > time.Minute {
 		problem("AUTHGEAR_DRAIN_DELAY", "must be between 0s and 1m, not %s", s.DrainDelay)
 	}
+	switch {
+	case s.RedisURL != "" && len(s.FleetSecret) < 32:
+		problem("AUTHGEAR_FLEET_SECRET", "must have 32 characters or more where AUTHGEAR_REDIS_URL is set, the same for each replica; for example the output of: openssl rand -hex 32")
+	case s.RedisURL == "" && s.FleetSecret != "":
+		problem("AUTHGEAR_FLEET_SECRET", "has no effect without AUTHGEAR_REDIS_URL")
+	}
 	if s.Endpoint.URL == nil || len(problems) > 0 {
 		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
 			problems = append(problems, errors.New(hint))
@@ -131,8 +141,10 @@ func load() (settings, error) {
 // read fills s by envconfig, which stops at the first variable that it cannot
 // read; so that all are reported, it is asked again without that one.
 func (s *settings) read() (problems []error) {
-	if err := readSecretFile("AUTHGEAR_WEBHOOK_SECRET"); err != nil {
-		problems = append(problems, err)
+	for _, name := range secretNames() {
+		if err := readSecretFile(name); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	for {
 		err := envconfig.Process("", s)
@@ -286,6 +298,9 @@ func (s *secrets) UnmarshalText(b []byte) error {
 	}
 	return nil
 }
+
+// A secret is never told again, in an error neither.
+type secret string
 
 type logLevel zerolog.Level
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[[]cookieName]():  "a list, with commas",
 	reflect.TypeFor[byteSize]():      "a size, such as `64MiB`",
 	reflect.TypeFor[secrets]():       "a secret, or two with a comma",
+	reflect.TypeFor[secret]():        "a secret",
 	reflect.TypeFor[prefixes]():      "a list of addresses and ranges, with commas",
 	reflect.TypeFor[address]():       "an address, such as `127.0.0.1:4180`, `:4180` or `unix:/path/to.sock`",
 	reflect.TypeFor[logLevel]():      "one of these",
@@ -92,7 +94,7 @@ func (v variable) row() string {
 	}
 	anchor := strings.ToLower(v.name)
 	row := fmt.Sprintf("| [`%s`](docs/settings.md#%s) | %s | %s |\n", v.name, anchor, initial, v.meaning)
-	if v.form == forms[reflect.TypeFor[secrets]()] {
+	if slices.Contains(secretNames(), v.name) {
 		row += fmt.Sprintf("| [`%s_FILE`](docs/settings.md#%s) | | a file that holds it |\n", v.name, anchor)
 	}
 	return row

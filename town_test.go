@@ -122,12 +122,12 @@ func (t *town) reads(r *http.Request, machines bool) *resolver.Session {
 // service is the main listener's handler, with all that stands behind it.
 func (t *town) service(f *testing.F, log io.Writer) *fasthttp.Server {
 	set := settings{Mode: hybrid, Confirm: after, MaxStaleness: 30 * time.Second, ClockSkew: t.jwt.Skew, ResolverTimeout: time.Second, CacheBytes: 8 << 20}
-	remembered, err := cache.New(set.remember(t.jwt, resolver.NewGuard(t, func(error) {})))
+	remembered, err := cache.New(set.remember(t.jwt, resolver.NewGuard(t, func(error) {}), nil))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(remembered.Close)
-	who := sessions{remembered, set.Mode}
+	who := sessions{remembered, set.Mode, nil}
 	gate := &forwardauth.Gate{
 		Resolver: who.forRule, Reader: resolver.NewReader("", []string{"spa"}), Trusted: forwardauth.Trusted{netip.MustParsePrefix("10.0.0.0/8")},
 		Log: zerolog.New(log), Decided: forwardauth.All, ProxyCache: 5 * time.Second, MaxStaleness: set.MaxStaleness,

@@ -33,6 +33,20 @@ func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds
 	return newAnswer(f.asked, s, nil), true
 }
 
+// askOthers finds out what other replicas know: an answer that will do, or that a JWT must
+// not be believed before Authgear is asked.
+func (c *Cache) askOthers(ctx context.Context, f *flight, creds resolver.Credentials) (a *answer, refused bool) {
+	s, err := c.o.Others.Known.Resolve(ctx, creds)
+	if err != nil {
+		return nil, errors.Is(err, resolver.ErrInvalid)
+	}
+	if f.signed != nil {
+		c.doubt.confirmed()
+		s = merge(f.signed, s)
+	}
+	return newAnswer(f.askedFor(s), s, nil), false
+}
+
 var (
 	errEnded   = &resolver.InvalidError{Reason: resolver.Revoked, Detail: "signed out, or Authgear told that the user may not sign in"}
 	errExpired = &resolver.InvalidError{Reason: resolver.Expired}
@@ -51,6 +65,7 @@ func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds 
 	if isAbsent(err) && (known || signed != nil && c.marks.allowSigned(key, signed)) {
 		// While its database fails, Authgear may say so of a good session. It is
 		// no sign-out before it is said twice. Contract §1.6.
+		creds.NotBefore = time.Now()
 		s, err = ask.Resolve(ctx, creds)
 	}
 	switch {

@@ -49,6 +49,9 @@ type Options struct {
 	// Strangers asks Authgear about credentials that nobody has vouched for.
 	Strangers resolver.Resolver
 
+	// Others are further replicas of the service. Nil: there are none.
+	Others *Others
+
 	// ConfirmFirst makes a session that Local vouches for wait for Authgear
 	// when it is first seen. Otherwise it is returned at once and confirmed
 	// right behind.
@@ -59,6 +62,16 @@ type Options struct {
 	Skew         time.Duration // leeway for the end of a token
 	Wait         time.Duration // of one caller for an answer
 	Bytes        int64         // of memory, for all that is remembered
+}
+
+// Others are how replicas learn from each other.
+type Others struct {
+	// Known tells what others were told by Authgear: a session, confirmed not before
+	// the credentials ask for; ErrInvalid if a JWT is no good; else ErrNotMine.
+	Known resolver.Resolver
+
+	Refused func(creds resolver.Credentials, until time.Time) // is told of JWTs that are no good
+	Left    func(key resolver.Key, until time.Time)           // is told of credentials that are forgotten
 }
 
 const (
@@ -77,10 +90,7 @@ func New(o Options) (*Cache, error) {
 		newcomers: newcomers{seed: maphash.MakeSeed()},
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
 	}
-	c.marks.keep = max(o.MaxStaleness+o.OutageGrace, time.Hour)
-	if o.Authgear == nil {
-		c.marks.keep = 31 * 24 * time.Hour // until the tokens expire
-	}
+	c.marks.keep = Reach(o.MaxStaleness+o.OutageGrace, o.Authgear != nil)
 	var err error
 	if c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted); err != nil {
 		return nil, err
@@ -89,6 +99,15 @@ func New(o Options) (*Cache, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Reach returns for how long somebody's leaving must be known, where confirmations live so
+// long, if Authgear confirms at all.
+func Reach(lifetime time.Duration, confirmed bool) time.Duration {
+	if !confirmed {
+		return 31 * 24 * time.Hour // until the tokens expire
+	}
+	return max(lifetime, time.Hour)
 }
 
 func store(bytes int64, evicted *atomic.Uint64) (*ristretto.Cache[uint64, *entry], error) {
@@ -215,6 +234,10 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.o.Wait)
 	defer cancel()
+	creds.NotBefore = now.Add(-bound)
+	if a != nil {
+		creds.NotBefore = later(creds.NotBefore, a.asked.Add(1))
+	}
 	var f *flight
 	for range attempts {
 		var early bool
@@ -237,6 +260,7 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 			return a.session, nil
 		}
 		// It was asked too early for this caller, so it is asked again.
+		creds.NotBefore = now
 	}
 	return nil, errTooLong
 }

@@ -49,6 +49,7 @@ func (f *flights) close() {
 
 // refresh asks again behind a caller who has an answer.
 func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *answer) {
+	creds.NotBefore = later(known.asked.Add(1), time.Now().Add(-time.Duration(earliest*float64(c.o.MaxStaleness))))
 	if _, _, fly := c.begin(key, creds, known, nil); fly != nil {
 		go fly()
 	}
@@ -108,7 +109,12 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	// A little less than anybody waits: its own reason tells more than theirs.
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
 	local, final := c.askLocal(ctx, f, key, creds)
-	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && c.marks.allowSigned(key, f.signed)
+	refused := false
+	if !final && c.o.Others != nil {
+		local, refused = c.askOthers(ctx, f, creds)
+		final = local != nil
+	}
+	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && !refused && c.marks.allowSigned(key, f.signed)
 	close(f.verified)
 	if final {
 		cancel()
@@ -118,8 +124,17 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	go func() {
 		defer cancel()
 		s, err := c.confirm(ctx, f, key, creds, e)
-		c.land(f, key, creds, e, newAnswer(f.asked, s, err), true)
+		c.land(f, key, creds, e, newAnswer(f.askedFor(s), s, err), true)
 	}()
+}
+
+// askedFor returns when Authgear was asked for the session, which may be earlier: by
+// another replica.
+func (f *flight) askedFor(s *resolver.Session) time.Time {
+	if s != nil && !s.Confirmed.IsZero() && s.Confirmed.Before(f.asked) {
+		return s.Confirmed
+	}
+	return f.asked
 }
 
 // land files the answer of a flight. While ristretto may not have it yet, whoever
@@ -152,6 +167,9 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 	if f.signed != nil && (a.isWorthless() || a.session == nil && e == nil) {
 		// No more answers on its signature.
 		c.marks.key(key, keyMark{at: f.asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})
+		if a.isWorthless() && c.o.Others != nil {
+			c.o.Others.Refused(creds, f.signed.Expiry.Time().Add(c.o.Skew))
+		}
 	}
 	switch {
 	case a.session != nil && e == nil && f.signed == nil && c.newcomers.tooMany(a.session.UserID, f.asked):

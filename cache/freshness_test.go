@@ -290,7 +290,7 @@ func TestAForgottenUserGoesBackToAuthgear(t *testing.T) {
 		w.expect("eve", "signed")
 		time.Sleep(time.Second)
 		w.set(func() { w.revoked["ada"] = true })
-		w.ForgetUser("ada", epoch, true)
+		w.ForgetUser("ada", epoch, true, time.Now())
 		w.expect("ada/1", "worthless")
 		w.expect("ada/2", "worthless") // not seen yet; issued at the time of the event, and a tie is stale
 		w.authgear.calls.Store(0)
@@ -307,7 +307,7 @@ func TestAnAnswerUnderWayWhenTheEventComesDoesNotCount(t *testing.T) {
 		go func() {
 			time.Sleep(w.latency / 2)
 			w.set(func() { w.revoked["ada"] = true })
-			w.ForgetUser("ada", time.Now().Truncate(time.Second), true)
+			w.ForgetUser("ada", time.Now().Truncate(time.Second), true, time.Now())
 		}()
 		w.expect("ada", "worthless")
 	})
@@ -381,7 +381,7 @@ func TestAnOutageHasAGrace(t *testing.T) {
 			w.expect("opaque", "who")
 			time.Sleep(time.Second)
 			w.set(func() { w.revoked["eve"] = true })
-			w.ForgetUser("eve", epoch, true)
+			w.ForgetUser("eve", epoch, true, time.Now())
 			w.expect("eve", "worthless")
 			w.set(func() { w.down = true })
 			time.Sleep(bound - 3*time.Second)
@@ -454,13 +454,13 @@ func TestWithoutAuthgearAnEventRefusesTheTokens(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.expect("ada", "signed")
-		w.ForgetUser("ada", epoch.Add(-time.Second), true)
+		w.ForgetUser("ada", epoch.Add(-time.Second), true, time.Now())
 		time.Sleep(time.Millisecond)
 		w.expect("ada", "signed") // issued later
-		w.ForgetUser("ada", epoch, false)
+		w.ForgetUser("ada", epoch, false, time.Now())
 		time.Sleep(time.Millisecond)
 		w.expect("ada", "signed") // nothing ended
-		w.ForgetUser("ada", epoch, true)
+		w.ForgetUser("ada", epoch, true, time.Now())
 		w.expect("ada", "worthless")
 		time.Sleep(50 * time.Minute)
 		w.expect("ada", "worthless")

@@ -36,15 +36,20 @@ type keyMark struct {
 	until time.Time
 }
 
-// ForgetUser makes all that was vouched for of the user until now go back to
-// Authgear. at is the time of the event by Authgear's clock, in whole seconds;
-// ends tells whether it ended the user's sessions. Where Authgear is not asked,
+// ForgetUser makes all that was vouched for of the user until told, which is when we
+// were, go back to Authgear. at is the time of the event by Authgear's clock, in whole
+// seconds; ends tells whether it ended the user's sessions. Where Authgear is not asked,
 // the tokens issued until then are refused if it did; of others nothing can be
 // found out.
-func (c *Cache) ForgetUser(user string, at time.Time, ends bool) {
+func (c *Cache) ForgetUser(user string, at time.Time, ends bool, told time.Time) {
 	if ends || c.o.Authgear != nil {
-		c.marks.user(user, at, ends)
+		c.marks.user(user, at, ends, told)
 	}
+}
+
+// ForgetKey is [Cache.Forget] of credentials that another replica was told of then.
+func (c *Cache) ForgetKey(key resolver.Key, until, told time.Time) {
+	c.marks.key(key, keyMark{at: told, ended: true, until: until})
 }
 
 // Forget makes what was vouched for of exactly these credentials until now go
@@ -59,18 +64,26 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 			known, until = true, s.Expiry.Time().Add(c.o.Skew)
 		}
 	}
-	if known { // so that strangers cannot fill the memory
-		c.marks.key(key, keyMark{at: now, ended: true, until: until})
+	if !known && c.o.Others != nil {
+		_, err := c.o.Others.Known.Resolve(ctx, creds)
+		known = err == nil
+	}
+	if !known { // so that strangers cannot fill the memory
+		return
+	}
+	c.marks.key(key, keyMark{at: now, ended: true, until: until})
+	if c.o.Others != nil {
+		c.o.Others.Left(key, until)
 	}
 }
 
-func (m *marks) user(id string, at time.Time, ends bool) {
+func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tidy(now)
 	mark := m.users[id]
-	mark.at, mark.until = now, now.Add(m.keep)
+	mark.at, mark.until = later(mark.at, told), now.Add(m.keep)
 	mark.issued = later(mark.issued, at)
 	if ends {
 		mark.ended = later(mark.ended, at)
@@ -82,7 +95,7 @@ func (m *marks) user(id string, at time.Time, ends bool) {
 func (m *marks) key(key resolver.Key, mark keyMark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tidy(mark.at)
+	m.tidy(time.Now())
 	old := m.keys[key]
 	mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 	m.keys[key] = mark

@@ -66,6 +66,10 @@ type Credentials struct {
 	// Resolve returns. Nil: nobody knows.
 	Client func() Client
 
+	// NotBefore is when Authgear must have been asked, or later, if somebody knows its
+	// answer already. Whoever asks Authgear itself need not look.
+	NotBefore time.Time
+
 	// Trace is told how the answer was found, before Resolve returns. Nil: nobody
 	// wants to know.
 	Trace *Trace

@@ -10,7 +10,8 @@ import (
 )
 
 // A Key stands for the exact bytes of which Authgear is asked. It means nothing
-// outside this process, and must not be shown outside of it.
+// outside this process, or the fleet that it shares its keys with, and must not be shown
+// outside of it.
 type Key [16]byte
 
 // Key returns a GMAC over the credentials, each with its slot and length in front,
@@ -56,14 +57,23 @@ func (w *keyWork) sum(gmac cipher.AEAD) {
 	gmac.Seal(w.key[:0], w.nonce[:], nil, w.text)
 }
 
+// ShareKeys makes the Keys of all processes with that secret, of 32 bytes, the same. It is
+// called before the first Key is made, if at all.
+func ShareKeys(secret []byte) {
+	keySecret = secret
+	gmac = newGMAC(secret)
+}
+
 var keySecret = func() []byte {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
 	return secret
 }()
 
-var gmac = func() cipher.AEAD {
-	block, err := aes.NewCipher(keySecret)
+var gmac = newGMAC(keySecret)
+
+func newGMAC(secret []byte) cipher.AEAD {
+	block, err := aes.NewCipher(secret)
 	if err != nil {
 		return nil
 	}
@@ -72,4 +82,4 @@ var gmac = func() cipher.AEAD {
 		return nil
 	}
 	return gcm
-}()
+}

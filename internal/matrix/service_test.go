@@ -69,7 +69,7 @@ func newService(t *testing.T, m mode, endpoint, authgearURL string) *service {
 		Log:     zerolog.New(&s.log),
 		Decided: forwardauth.All,
 	}
-	event := func(e webhook.Event) { sessions.ForgetUser(e.User, e.At, e.Ends) }
+	event := func(e webhook.Event) { sessions.ForgetUser(e.User, e.At, e.Ends, time.Now()) }
 	s.serve(t, map[string]fasthttp.RequestHandler{
 		"/nginx":          gate.Handler(nginx.Dialect),
 		"/hooks/authgear": webhook.Handler(func() []string { return []string{secret} }, event, func(_, _ string) {}),

@@ -29,6 +29,7 @@ type Metrics struct {
 	asking     prometheus.Gauge
 	keyFetches *prometheus.CounterVec
 	events     *prometheus.CounterVec
+	fleet      *prometheus.CounterVec
 }
 
 // New returns the metrics of a service that promises the bound; 0 if it promises none.
@@ -44,6 +45,7 @@ func New(version string, bound time.Duration) *Metrics {
 		asking:     prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "resolver_in_flight", Help: "Questions that Authgear's resolver is being asked."}),
 		keyFetches: counters("keys_fetch_total", "Fetches of the issuer's keys, by how they ended: ok, error.", "outcome"),
 		events:     counters("webhook_events_total", "Deliveries to the webhook, by type of the event and what became of them.", "type", "outcome"),
+		fleet:      counters("fleet_operations_total", "What this replica did with Redis, by what for and how it ended.", "operation", "outcome"),
 	}
 	for _, outcome := range []string{"valid", "invalid", "unavailable"} {
 		m.questions.WithLabelValues(outcome)
@@ -51,7 +53,7 @@ func New(version string, bound time.Duration) *Metrics {
 	for _, outcome := range []string{"ok", "error"} {
 		m.keyFetches.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.decisions, m.questions, m.answerTime, m.asking, m.keyFetches, m.events,
+	m.registry.MustRegister(m.decisions, m.questions, m.answerTime, m.asking, m.keyFetches, m.events, m.fleet,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gauge("build_info", "1, with the version.", prometheus.Labels{"version": version, "go_version": runtime.Version()}, func() float64 { return 1 })
 	m.gauge("max_staleness_seconds", "The bound: no 200 rests on an older confirmation. 0 if Authgear confirms nothing.", nil, bound.Seconds)
@@ -133,6 +135,11 @@ func (m *Metrics) KeysFetched(err error) {
 
 // Event counts a delivery to the webhook. Both are of closed sets.
 func (m *Metrics) Event(kind, outcome string) { m.events.WithLabelValues(kind, outcome).Inc() }
+
+// Fleet counts an operation on Redis. Both are of closed sets.
+func (m *Metrics) Fleet(operation, outcome string) {
+	m.fleet.WithLabelValues(operation, outcome).Inc()
+}
 
 // Handler serves the metrics.
 func (m *Metrics) Handler() fasthttp.RequestHandler {
