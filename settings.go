@@ -3,20 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/kelseyhightower/envconfig"
-	"github.com/rs/zerolog"
-
-	"authgear-forward-auth/internal/forwardauth"
 )
 
 // settings are what the environment says. The comment of each one is what the README
@@ -85,13 +78,31 @@ type settings struct {
 // variable and the cure.
 func load() (settings, error) {
 	var s settings
-	missing := os.Getenv("AUTHGEAR_ENDPOINT") == ""
-	problems := s.read()
+	var problems []error
+	if os.Getenv("AUTHGEAR_ENDPOINT") == "" {
+		problems = append(problems, errors.New("AUTHGEAR_ENDPOINT: is required: the public origin of the Authgear project, such as https://myapp.authgear.cloud"))
+	}
+	problems = append(problems, s.read()...)
+	problems = append(problems, s.check()...)
+	if s.Endpoint.URL == nil || len(problems) > 0 {
+		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
+			problems = append(problems, errors.New(hint))
+		}
+		return s, errors.Join(problems...)
+	}
+	if s.ResolverURL.URL == nil {
+		s.ResolverURL.URL = s.Endpoint.JoinPath("/_resolver/resolve")
+	}
+	if len(s.Audiences) == 0 {
+		s.Audiences = []string{s.Endpoint.String()}
+	}
+	return s, nil
+}
+
+// check looks at what each setting alone cannot know.
+func (s *settings) check() (problems []error) {
 	problem := func(name, cure string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(cure, args...)))
-	}
-	if missing {
-		problem("AUTHGEAR_ENDPOINT", "is required: the public origin of the Authgear project, such as https://myapp.authgear.cloud")
 	}
 	if s.MaxStaleness < time.Second {
 		problem("AUTHGEAR_MAX_STALENESS", "must be 1s or more, not %s", s.MaxStaleness)
@@ -123,19 +134,7 @@ func load() (settings, error) {
 	case s.RedisURL == "" && s.FleetSecret != "":
 		problem("AUTHGEAR_FLEET_SECRET", "has no effect without AUTHGEAR_REDIS_URL")
 	}
-	if s.Endpoint.URL == nil || len(problems) > 0 {
-		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
-			problems = append(problems, errors.New(hint))
-		}
-		return s, errors.Join(problems...)
-	}
-	if s.ResolverURL.URL == nil {
-		s.ResolverURL.URL = s.Endpoint.JoinPath("/_resolver/resolve")
-	}
-	if len(s.Audiences) == 0 {
-		s.Audiences = []string{s.Endpoint.String()}
-	}
-	return s, nil
+	return problems
 }
 
 // read fills s by envconfig, which stops at the first variable that it cannot
@@ -226,160 +225,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// The types below read one setting each; what they say goes behind the name of
-// the variable.
-
-type httpURL struct{ *url.URL }
-
-func (u *httpURL) UnmarshalText(b []byte) error {
-	parsed, err := url.Parse(string(b))
-	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
-		return errors.New("must be a URL that begins with https:// (or http://) and a host")
-	}
-	if parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
-		return errors.New("must have no user, query or fragment")
-	}
-	u.URL = parsed
-	return nil
-}
-
-type origin struct{ *url.URL }
-
-func (o *origin) UnmarshalText(b []byte) error {
-	var u httpURL
-	if err := u.UnmarshalText(b); err != nil {
-		return err
-	}
-	if u.Path != "" && u.Path != "/" {
-		return fmt.Errorf("must be an origin alone, without the path %s", u.Path)
-	}
-	u.Path = "" // Authgear's issuer has no trailing slash
-	u.Host = strings.ToLower(u.Host)
-	o.URL = u.URL
-	return nil
-}
-
-type mode string
-
-func (m *mode) UnmarshalText(b []byte) error { return oneOf(m, b, hybrid, jwtOnly, resolverOnly) }
-
-const (
-	hybrid       mode = "hybrid"   // JWTs are checked here and confirmed by Authgear, all else is asked
-	jwtOnly      mode = "jwt"      // Authgear's resolver is never asked
-	resolverOnly mode = "resolver" // Authgear is asked about everything
-)
-
-// confirm is when a JWT that is seen for the first time is answered: before or
-// after Authgear confirmed it.
-type confirm string
-
-func (c *confirm) UnmarshalText(b []byte) error { return oneOf(c, b, after, before) }
-
-const (
-	after  confirm = "after"
-	before confirm = "before"
-)
-
-// secrets are never told again, in an error neither.
-type secrets []string
-
-func (s *secrets) UnmarshalText(b []byte) error {
-	*s = nil
-	for text := range strings.SplitSeq(string(b), ",") {
-		if text = strings.TrimSpace(text); len(text) < 16 {
-			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
-		}
-		*s = append(*s, text)
-	}
-	if len(*s) > 2 {
-		return errors.New("takes two secrets at most, the new one and the old one, with a comma between them")
-	}
-	return nil
-}
-
-// A secret is never told again, in an error neither.
-type secret string
-
-type logLevel zerolog.Level
-
-func (l *logLevel) UnmarshalText(b []byte) error {
-	level, err := zerolog.ParseLevel(string(b))
-	if err != nil || level == zerolog.NoLevel {
-		return errors.New("must be one of trace, debug, info, warn, error, disabled")
-	}
-	*l = logLevel(level)
-	return nil
-}
-
-type logFormat string
-
-func (f *logFormat) UnmarshalText(b []byte) error { return oneOf(f, b, "json", "console") }
-
-type decisions forwardauth.Decisions
-
-func (d *decisions) UnmarshalText(b []byte) error {
-	return oneOf(d, b, decisions(forwardauth.Denied), decisions(forwardauth.All), decisions(forwardauth.None))
-}
-
-func oneOf[T ~string](into *T, b []byte, allowed ...T) error {
-	if !slices.Contains(allowed, T(b)) {
-		return fmt.Errorf("must be one of %v, not %q", allowed, b)
-	}
-	*into = T(b)
-	return nil
-}
-
-type cookieName string
-
-func (n *cookieName) UnmarshalText(b []byte) error {
-	if strings.ContainsFunc(string(b), func(c rune) bool {
-		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c)
-	}) {
-		return fmt.Errorf("%q cannot be in the name of a cookie", b)
-	}
-	*n = cookieName(b)
-	return nil
-}
-
-type address string
-
-func (a *address) UnmarshalText(b []byte) error {
-	path, socket := strings.CutPrefix(string(b), "unix:")
-	_, port, err := net.SplitHostPort(string(b))
-	if socket && path == "" || !socket && (err != nil || port == "") {
-		return fmt.Errorf("must be like 127.0.0.1:4180, :4180 or unix:/path/to.sock, not %q", b)
-	}
-	*a = address(b)
-	return nil
-}
-
-type byteSize int64
-
-func (s *byteSize) UnmarshalText(b []byte) error {
-	n, err := humanize.ParseBytes(string(b))
-	if err != nil || n < 1<<20 || n > 1<<40 {
-		return errors.New("must be a size of 1MiB or more, such as 64MiB")
-	}
-	*s = byteSize(n)
-	return nil
-}
-
-type prefixes []netip.Prefix
-
-func (p *prefixes) UnmarshalText(b []byte) error {
-	*p = nil
-	for text := range strings.SplitSeq(string(b), ",") {
-		text = strings.TrimSpace(text)
-		if ip, err := netip.ParseAddr(text); err == nil {
-			text = netip.PrefixFrom(ip, ip.BitLen()).String()
-		}
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", text)
-		}
-		*p = append(*p, prefix.Masked())
-	}
-	return nil
 }

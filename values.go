@@ -1,0 +1,171 @@
+package main
+
+import (
+	"authgear-forward-auth/internal/forwardauth"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/rs/zerolog"
+)
+
+// Each type reads one kind of setting; what it says goes behind the name of
+// the variable.
+
+type httpURL struct{ *url.URL }
+
+func (u *httpURL) UnmarshalText(b []byte) error {
+	parsed, err := url.Parse(string(b))
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
+		return errors.New("must be a URL that begins with https:// (or http://) and a host")
+	}
+	if parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
+		return errors.New("must have no user, query or fragment")
+	}
+	u.URL = parsed
+	return nil
+}
+
+type origin struct{ *url.URL }
+
+func (o *origin) UnmarshalText(b []byte) error {
+	var u httpURL
+	if err := u.UnmarshalText(b); err != nil {
+		return err
+	}
+	if u.Path != "" && u.Path != "/" {
+		return fmt.Errorf("must be an origin alone, without the path %s", u.Path)
+	}
+	u.Path = "" // Authgear's issuer has no trailing slash
+	u.Host = strings.ToLower(u.Host)
+	o.URL = u.URL
+	return nil
+}
+
+type mode string
+
+func (m *mode) UnmarshalText(b []byte) error { return oneOf(m, b, hybrid, jwtOnly, resolverOnly) }
+
+const (
+	hybrid       mode = "hybrid"   // JWTs are checked here and confirmed by Authgear, all else is asked
+	jwtOnly      mode = "jwt"      // Authgear's resolver is never asked
+	resolverOnly mode = "resolver" // Authgear is asked about everything
+)
+
+// confirm is when a JWT that is seen for the first time is answered: before or
+// after Authgear confirmed it.
+type confirm string
+
+func (c *confirm) UnmarshalText(b []byte) error { return oneOf(c, b, after, before) }
+
+const (
+	after  confirm = "after"
+	before confirm = "before"
+)
+
+// secrets are never told again, in an error neither.
+type secrets []string
+
+func (s *secrets) UnmarshalText(b []byte) error {
+	*s = nil
+	for text := range strings.SplitSeq(string(b), ",") {
+		if text = strings.TrimSpace(text); len(text) < 16 {
+			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
+		}
+		*s = append(*s, text)
+	}
+	if len(*s) > 2 {
+		return errors.New("takes two secrets at most, the new one and the old one, with a comma between them")
+	}
+	return nil
+}
+
+// A secret is never told again, in an error neither.
+type secret string
+
+type logLevel zerolog.Level
+
+func (l *logLevel) UnmarshalText(b []byte) error {
+	level, err := zerolog.ParseLevel(string(b))
+	if err != nil || level == zerolog.NoLevel {
+		return errors.New("must be one of trace, debug, info, warn, error, disabled")
+	}
+	*l = logLevel(level)
+	return nil
+}
+
+type logFormat string
+
+func (f *logFormat) UnmarshalText(b []byte) error { return oneOf(f, b, "json", "console") }
+
+type decisions forwardauth.Decisions
+
+func (d *decisions) UnmarshalText(b []byte) error {
+	return oneOf(d, b, decisions(forwardauth.Denied), decisions(forwardauth.All), decisions(forwardauth.None))
+}
+
+func oneOf[T ~string](into *T, b []byte, allowed ...T) error {
+	if !slices.Contains(allowed, T(b)) {
+		return fmt.Errorf("must be one of %v, not %q", allowed, b)
+	}
+	*into = T(b)
+	return nil
+}
+
+type cookieName string
+
+func (n *cookieName) UnmarshalText(b []byte) error {
+	if strings.ContainsFunc(string(b), func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c)
+	}) {
+		return fmt.Errorf("%q cannot be in the name of a cookie", b)
+	}
+	*n = cookieName(b)
+	return nil
+}
+
+type address string
+
+func (a *address) UnmarshalText(b []byte) error {
+	path, socket := strings.CutPrefix(string(b), "unix:")
+	_, port, err := net.SplitHostPort(string(b))
+	if socket && path == "" || !socket && (err != nil || port == "") {
+		return fmt.Errorf("must be like 127.0.0.1:4180, :4180 or unix:/path/to.sock, not %q", b)
+	}
+	*a = address(b)
+	return nil
+}
+
+type byteSize int64
+
+func (s *byteSize) UnmarshalText(b []byte) error {
+	n, err := humanize.ParseBytes(string(b))
+	if err != nil || n < 1<<20 || n > 1<<40 {
+		return errors.New("must be a size of 1MiB or more, such as 64MiB")
+	}
+	*s = byteSize(n)
+	return nil
+}
+
+type prefixes []netip.Prefix
+
+func (p *prefixes) UnmarshalText(b []byte) error {
+	*p = nil
+	for text := range strings.SplitSeq(string(b), ",") {
+		text = strings.TrimSpace(text)
+		if ip, err := netip.ParseAddr(text); err == nil {
+			text = netip.PrefixFrom(ip, ip.BitLen()).String()
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", text)
+		}
+		*p = append(*p, prefix.Masked())
+	}
+	return nil
+}
