@@ -1,7 +1,6 @@
 package main
 
 import (
-	"authgear-forward-auth/internal/forwardauth"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
+
+	"authgear-forward-auth/internal/forwardauth"
 )
 
 // Each type reads one kind of setting; what it says goes behind the name of

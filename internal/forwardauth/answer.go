@@ -59,7 +59,12 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.
 	var code, description string
 	switch v.Outcome {
 	case policy.Allow:
-		setIdentity(h, v.Reason, s)
+		if v.Reason != resolver.OK {
+			setIdentity(h, v.Reason, s)
+		} else if !hot.copyTo(h, s) {
+			setIdentity(h, v.Reason, s)
+			hot.offer(h, s)
+		}
 		return
 	case policy.Challenge:
 		if signIn != "" {
