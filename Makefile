@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness bench build lint nginx haproxy redis-server systemd-analyze proxies containers
+.PHONY: all demo test fuzz freshness bench build lint nginx haproxy redis-server systemd-analyze proxies containers alerts
 
 all: build
 
@@ -17,7 +17,7 @@ demo: nginx build
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
 # Allocations are counted without the detector of races, which makes some.
-test: nginx haproxy redis-server systemd-analyze proxies lint containers
+test: nginx haproxy redis-server systemd-analyze proxies lint containers alerts
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run Allocates ./cache ./internal/forwardauth
 	scripts/fuzz.sh 5s
@@ -84,3 +84,8 @@ containers: bin/traefik bin/lego/go.mod
 	cd e2e/kubernetes && go vet ./... && go test -count=1 ./...
 	cd e2e/envoy && go vet ./... && go test -count=1 ./...
 	cd e2e/traefik && CGO_ENABLED=0 go test -count=1 -trimpath ./...
+
+# alerts checks the alerts and the dashboard by Prometheus's own code, against what the
+# service exports.
+alerts:
+	cd e2e/prometheus && go vet ./... && go test -count=1 ./...

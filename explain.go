@@ -41,10 +41,13 @@ func explainCommand(ctx context.Context, args []string, stdin io.Reader, stdout 
 		}
 		return err
 	}
-	if flags.NArg() > 0 {
+	if flags.NArg() > 1 {
+		return errors.New("one FILE at most, behind the flags")
+	}
+	if flags.NArg() == 1 {
 		file, err := os.Open(flags.Arg(0))
 		if err != nil {
-			return err
+			return fmt.Errorf("FILE: %w", errors.Unwrap(err)) // a name that is none may be the token itself
 		}
 		defer file.Close()
 		stdin = file

@@ -8,6 +8,8 @@ import (
 
 	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/explain"
+	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/resolver"
 )
 
 // operator is the operator's view of the service, which stops when ctx ends.
@@ -67,7 +69,7 @@ func (s *service) close() {
 func (s *service) explainer() *explain.Explainer {
 	x := &explain.Explainer{
 		Reader:    s.gate.Reader,
-		Questions: s.sessions.inTurn(nil).Each,
+		InTurn:    func(r policy.Rule, next resolver.Resolver) resolver.Resolver { return s.sessions.inTurn(r, next) },
 		Confirmed: s.sessions.confirmed,
 	}
 	if s.set.Mode != resolverOnly {

@@ -89,32 +89,23 @@ func (s *settings) confirms() time.Duration {
 
 // forRule returns who tells who is asking on the routes of a rule.
 func (s sessions) forRule(rule policy.Rule) (resolver.Resolver, error) {
-	if err := s.mode.allows(rule); err != nil {
-		return nil, err
-	}
-	turn := s.inTurn(s.Within(rule.MaxStaleness))
-	turn.Machine = rule.Machine
-	return turn, nil
+	return s.inTurn(rule, s.Within(rule.MaxStaleness)), s.mode.allows(rule)
 }
 
 // confirmed is like forRule, but nobody is answered on a signature alone, where Authgear
 // confirms at all.
 func (s sessions) confirmed(rule policy.Rule) (resolver.Resolver, error) {
-	if err := s.mode.allows(rule); err != nil {
-		return nil, err
-	}
-	turn := s.inTurn(s.Confirmed(rule.MaxStaleness))
-	turn.Machine = rule.Machine
-	return turn, nil
-}
-
-func (s sessions) inTurn(next resolver.Resolver) *resolver.InTurn {
-	return &resolver.InTurn{Next: next, TogetherWithJWT: s.mode == resolverOnly}
+	return s.inTurn(rule, s.Confirmed(rule.MaxStaleness)), s.mode.allows(rule)
 }
 
 // forget makes each of the credentials go back to Authgear.
 func (s sessions) forget(c resolver.Credentials) {
-	s.inTurn(nil).Each(c, func(one resolver.Credentials) { s.Forget(context.Background(), one) })
+	s.inTurn(policy.Rule{}, nil).Each(c, func(one resolver.Credentials) { s.Forget(context.Background(), one) })
+}
+
+// inTurn puts the credentials of a request to next, as on the routes of a rule.
+func (s sessions) inTurn(rule policy.Rule, next resolver.Resolver) *resolver.InTurn {
+	return &resolver.InTurn{Next: next, TogetherWithJWT: s.mode == resolverOnly, Machine: rule.Machine}
 }
 
 // forgetUser does what an event of Authgear's says.

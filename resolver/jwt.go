@@ -69,7 +69,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 func (j *JWT) verify(ctx context.Context, t token, keyID string) error {
 	signature, err := decodeSegment(t.signature)
 	if err != nil {
-		return invalid(MalformedCredential, "the signature of the JWT is not in base64url")
+		return invalid(MalformedCredential, "the signature of the JWT is not in base64url: was the token cut?")
 	}
 	key, err := j.Keys.Key(ctx, keyID)
 	if err != nil {

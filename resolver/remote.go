@@ -58,6 +58,7 @@ func NewRemote(o RemoteOptions) *Remote {
 			WriteTimeout:              o.Timeout,
 			MaxResponseBodySize:       maxResolverBody,
 			ReadBufferSize:            maxResolverField,
+			SecureErrorLogMessage:     true, // see tellable
 			Dial:                      dial(o.Timeout),
 		},
 	}
@@ -96,7 +97,7 @@ func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 		deadline = d
 	}
 	if err := r.client.DoDeadline(req, resp, deadline); err != nil {
-		return nil, unavailable("ask %s: %w", r.url, err)
+		return nil, unavailable("ask %s: %w", r.url, tellable(err))
 	}
 	s, err := r.read(resp)
 	if err != nil {
@@ -104,6 +105,15 @@ func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	}
 	s.Confirmed = asked
 	return s, nil
+}
+
+// tellable returns an error of a question without what was answered: whoever is there
+// may have sent back what he was sent.
+func tellable(err error) error {
+	if strings.HasPrefix(err.Error(), "error when reading response headers") {
+		return errors.New("the answer is not HTTP: does something else listen there?")
+	}
+	return err
 }
 
 // askable leaves out a bearer token that is none (b64token, RFC 6750 §2.1): Authgear

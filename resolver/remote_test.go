@@ -3,6 +3,8 @@ package resolver_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -178,5 +180,48 @@ func TestWhatIsNoBearerTokenIsNotAskedAbout(t *testing.T) {
 		if err != nil || got.UserID != "ada" || s.LastResolve().Header.Get("Authorization") != "" {
 			t.Errorf("%q beside a good cookie: %v, %v, asked with %q", token, got, err, s.LastResolve().Header.Get("Authorization"))
 		}
+	}
+}
+
+// Something else may answer in Authgear's place, and send back what it was sent.
+func TestWhatTheResolverSendsBackIsNotTold(t *testing.T) {
+	const secret = "canary-0123456789-0123456789"
+	for name, answer := range map[string]string{
+		"an echo":            "%s",
+		"a status line":      "HTTP/1.1 %s\r\n\r\n",
+		"a field":            "HTTP/1.1 200 OK\r\nX-Authgear-Session-Valid: %s\r\nContent-Length: 0\r\n\r\n",
+		"a field's name":     "HTTP/1.1 200 OK\r\n%s\r\nX Y\r\n\r\n",
+		"a content length":   "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+		"a chunk":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s",
+		"a body of an error": "HTTP/1.1 500 No\r\nContent-Length: 200\r\n\r\n%s",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					request := make([]byte, 4096)
+					n, _ := c.Read(request)
+					text := string(request[:n])
+					if answer != "%s" {
+						text = secret
+					}
+					fmt.Fprintf(c, answer, text)
+					c.Close()
+				}
+			}()
+			u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/resolve"}
+			_, err = resolver.NewRemote(resolver.RemoteOptions{Endpoint: u, URL: u, Timeout: time.Second}).Resolve(t.Context(), resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: secret}, {Slot: resolver.IDPSession, Value: secret}}})
+			if err == nil || errors.Is(err, resolver.ErrInvalid) || strings.Contains(err.Error(), "canary") {
+				t.Errorf("the error is %v, want an outage without the secret", err)
+			}
+		})
 	}
 }

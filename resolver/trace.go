@@ -67,14 +67,19 @@ func (t *Trace) Note(name string, err error, found string) {
 	t.Steps = append(t.Steps, step)
 }
 
+// Remark adds a step on which nothing depends.
+func (t *Trace) Remark(name, found string) {
+	t.Steps = append(t.Steps, Step{Name: name, Result: Noted, Detail: found})
+}
+
 // detail is what an error says beside its reason, to be put behind what was found.
 func detail(err error) string {
 	text := err.Error()
-	if invalid, ok := errors.AsType[*InvalidError](err); ok {
-		text = invalid.Detail
+	if out, ok := errors.AsType[*UnavailableError](err); ok {
+		text = out.Err.Error()
 	}
-	if text == "" {
-		return ""
+	if invalid, ok := errors.AsType[*InvalidError](err); ok && invalid.Detail != "" {
+		text = invalid.Detail
 	}
 	return ": " + text
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,12 @@ import (
 type Explainer struct {
 	Reader *resolver.Reader
 
-	// Questions calls back with each question that the credentials make.
-	Questions func(resolver.Credentials, func(resolver.Credentials))
-
 	// Local judges JWTs, and Authgear is asked about the rest; one of them may be nil.
 	Local, Authgear resolver.Resolver
+
+	// InTurn returns who puts the credentials of a request to next, on the routes of a
+	// rule, in the order of the gate and until one is any good.
+	InTurn func(r policy.Rule, next resolver.Resolver) resolver.Resolver
 
 	// Confirmed returns who tells who is asking on the routes of a rule, as the gate
 	// is told, but never before Authgear confirmed it. If it returns an error, nobody
@@ -62,11 +64,10 @@ func (x *Explainer) Explain(ctx context.Context, f Fields, query string) Report 
 	if !creds.None() {
 		noteLookup(trace, looked.Lookup, session)
 	}
-	x.Questions(creds, func(q resolver.Credentials) {
-		q.Trace = trace
-		x.question(ctx, q)
-	})
-	if err == nil {
+	asked.Trace = trace
+	x.InTurn(rule, checks{x, len(creds.List)}).Resolve(ctx, asked)
+	noteConclusion(trace, err)
+	if err == nil || verdict.Outcome == policy.Allow || verdict.Reason == resolver.MachineToken {
 		noteRule(trace, query, session, verdict)
 	}
 	return report(trace, verdict)
@@ -82,10 +83,6 @@ func (x *Explainer) route(query string) (policy.Rule, resolver.Resolver, error) 
 }
 
 func noteCredentials(t *resolver.Trace, c resolver.Credentials) {
-	var found []string
-	for _, one := range c.List {
-		found = append(found, fmt.Sprintf("%s (%d bytes)", place(one), len(one.Value)))
-	}
 	var err error
 	switch {
 	case c.Malformed:
@@ -93,10 +90,19 @@ func noteCredentials(t *resolver.Trace, c resolver.Credentials) {
 	case c.None():
 		err = &resolver.InvalidError{Reason: resolver.NoCredential, Detail: "neither a Bearer token nor a cookie of Authgear: see AUTHGEAR_COOKIE_PREFIX and AUTHGEAR_ACCESS_TOKEN_COOKIES"}
 	}
-	if len(found) == 0 {
-		found = []string{"none"}
+	t.Note("credentials", err, places(c.List))
+}
+
+// places tells where credentials were found, in the order in which they are tried.
+func places(list []resolver.Credential) string {
+	var found []string
+	for _, one := range list {
+		found = append(found, fmt.Sprintf("%s (%d bytes)", place(one), len(one.Value)))
 	}
-	t.Note("credentials", err, strings.Join(found, ", then "))
+	if len(found) == 0 {
+		return "none that can be read"
+	}
+	return strings.Join(found, ", then ")
 }
 
 func place(c resolver.Credential) string {
@@ -127,36 +133,41 @@ func noteLookup(t *resolver.Trace, l resolver.Lookup, s *resolver.Session) {
 		text += fmt.Sprintf(", confirmed by Authgear %s ago", resolver.Age(s.Confirmed, time.Now()).Round(time.Millisecond))
 	}
 	if text != "" {
-		t.Steps = append(t.Steps, resolver.Step{Name: "remembered", Result: resolver.Noted, Detail: text})
+		t.Remark("remembered", text)
 	}
 }
 
-// question has the credentials of one question checked anew.
-func (x *Explainer) question(ctx context.Context, q resolver.Credentials) {
-	note := func(text string) {
-		q.Trace.Steps = append(q.Trace.Steps, resolver.Step{Name: "Authgear", Result: resolver.Noted, Detail: text})
+// checks checks the credentials of one question anew, and notes each step.
+type checks struct {
+	*Explainer
+	all int // credentials of the request
+}
+
+func (x checks) Resolve(ctx context.Context, q resolver.Credentials) (*resolver.Session, error) {
+	if len(q.List) < x.all {
+		q.Trace.Remark("tried", places(q.List))
 	}
 	if x.Local != nil {
 		switch s, err := x.Local.Resolve(ctx, q); {
 		case errors.Is(err, resolver.ErrNotMine) && x.Authgear == nil:
 			q.Trace.Note("form", &resolver.InvalidError{Reason: resolver.UnknownToken, Detail: "with AUTHGEAR_MODE=jwt nothing else passes"}, "no JWT")
-			return
+			return nil, err
 		case errors.Is(err, resolver.ErrNotMine):
 		case err != nil:
-			note("not asked: the token is no good before that")
-			return
+			q.Trace.Remark("Authgear", "not asked: the token is no good before that")
+			return nil, err
 		case s.Machine:
-			note("not asked: it keeps no session of a machine")
-			return
+			q.Trace.Remark("Authgear", "not asked: it keeps no session of a machine")
+			return s, nil
+		case x.Authgear == nil:
+			q.Trace.Remark("Authgear", "not asked: AUTHGEAR_MODE is jwt")
+			return s, nil
 		}
-	}
-	if x.Authgear == nil {
-		note("not asked: AUTHGEAR_MODE is jwt")
-		return
 	}
 	begin := time.Now()
 	s, err := x.Authgear.Resolve(ctx, q)
-	q.Trace.Note("Authgear", err, fmt.Sprintf("answered after %s%s", time.Since(begin).Round(100*time.Microsecond), known(s)))
+	q.Trace.Note("Authgear", err, fmt.Sprintf("after %s%s", time.Since(begin).Round(100*time.Microsecond), known(s)))
+	return s, err
 }
 
 // known tells what Authgear says of a session.
@@ -171,13 +182,28 @@ func known(s *resolver.Session) string {
 	return text
 }
 
+// noteConclusion tells what the service makes of the answers, where that is something
+// else: a JWT that Authgear does not know is one whose session has ended.
+func noteConclusion(t *resolver.Trace, err error) {
+	if err == nil || errors.Is(err, resolver.ErrInvalid) && resolver.ReasonOf(err) == resolver.MachineToken {
+		return
+	}
+	said := func(s resolver.Step) bool { return s.Result == resolver.Failed && s.Reason == resolver.ReasonOf(err) }
+	if !slices.ContainsFunc(t.Steps, said) {
+		t.Note("conclusion", err, "so")
+	}
+}
+
 // noteRule tells how the session fares with the policy.
 func noteRule(t *resolver.Trace, query string, s *resolver.Session, v policy.Verdict) {
 	if query == "" {
 		query = "a signed-in user"
 	}
 	var err error
-	if v.Outcome != policy.Allow {
+	switch {
+	case v.Outcome == policy.Allow && v.Reason != resolver.OK:
+		query += ": as a visitor"
+	case v.Outcome != policy.Allow:
 		err = &resolver.InvalidError{Reason: v.Reason, Detail: lacking(v.Reason, s)}
 	}
 	t.Note("policy", err, query)
@@ -186,6 +212,8 @@ func noteRule(t *resolver.Trace, query string, s *resolver.Session, v policy.Ver
 // lacking tells what the session has in the place of what the policy asks for.
 func lacking(reason resolver.Reason, s *resolver.Session) string {
 	switch reason {
+	case resolver.MachineToken:
+		return "it is a machine's token"
 	case resolver.MissingRole:
 		return fmt.Sprintf("the user's roles are %q", s.Roles)
 	case resolver.MissingScope:

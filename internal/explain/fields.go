@@ -9,7 +9,7 @@ import (
 // Fields are the lines of a request that hold credentials.
 type Fields struct{ authorization, cookie [][]byte }
 
-var errSeveralLines = errors.New("more than one line, and not each of them begins with Authorization: or Cookie:")
+var errSeveralLines = errors.New("more than one line: then each must be an Authorization or a Cookie field, with its name")
 
 // Read reads what an operator pastes: a token alone, or the lines Authorization and
 // Cookie of a request. The error tells nothing of the text.

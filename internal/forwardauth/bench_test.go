@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/cache"
+	"authgear-forward-auth/internal/metrics"
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
 )
@@ -85,6 +86,7 @@ func serveKept(t testing.TB, query, field string) (serve func(more func() bool))
 		Trusted:  Trusted{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("10.0.0.0/8")},
 		Log:      zerolog.New(io.Discard),
 		Decided:  Denied,
+		Metrics:  metrics.New("", time.Hour),
 	}
 	server := NewServer(gate.Handler(plain), nil)
 	c := &keptConn{request: []byte(fromNginx(query, field))}

@@ -39,7 +39,8 @@ func (g *Gate) describe(s *subrequest, d Dialect, took time.Duration) *Decision 
 	}
 	if _, trusted := g.Trusted.peer(s.ctx); trusted {
 		o := d.Original(&s.ctx.Request.Header)
-		it.Method, it.Host, it.Path = cut(o.Method), cut(o.Host), cut(o.Path)
+		path, _, _ := strings.Cut(o.Path, "#")
+		it.Method, it.Host, it.Path = cut(o.Method), cut(o.Host[strings.LastIndex(o.Host, "@")+1:]), cut(path)
 	} else {
 		it.Peer = s.ctx.RemoteAddr().String()
 	}
@@ -47,7 +48,7 @@ func (g *Gate) describe(s *subrequest, d Dialect, took time.Duration) *Decision 
 		it.Kinds, it.Credential = kinds(s.credentials.List), pseudonym(s.credentials.Key())
 	}
 	if !s.session.Confirmed.IsZero() {
-		it.Age = resolver.Age(s.session.Confirmed, s.begin).Round(time.Millisecond).Seconds()
+		it.Age = max(resolver.Age(s.session.Confirmed, s.begin), 0).Round(time.Millisecond).Seconds()
 	}
 	if s.err != nil {
 		it.Error = s.err.Error()

@@ -91,11 +91,13 @@ func (d *Decisions) Add(connection uint64, v policy.Verdict, l resolver.Lookup, 
 	s.took.add(bucket, took)
 }
 
-// Served counts the age of the confirmation that an answer rests on.
+// Served counts the age of the confirmation that an answer rests on. One that came for
+// this very request is younger than the request.
 func (d *Decisions) Served(connection uint64, age time.Duration) {
 	if d.bound <= 0 {
 		return
 	}
+	age = max(age, 0)
 	bucket := min((max(age, 1)-1)*ageBuckets/d.bound, ageBuckets)
 	d.stripes[connection%uint64(len(d.stripes))].age.add(int(bucket), age)
 }

@@ -112,6 +112,9 @@ func (c counted) Resolve(ctx context.Context, creds resolver.Credentials) (*reso
 	defer c.asking.Dec()
 	begin := time.Now()
 	s, err := c.next.Resolve(ctx, creds)
+	if err != nil && resolver.ReasonOf(err) == resolver.MalformedCredential {
+		return s, err // that was no question
+	}
 	c.answerTime.Observe(time.Since(begin).Seconds())
 	outcome := "valid"
 	switch {

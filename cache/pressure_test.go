@@ -1,0 +1,49 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+func TestEvictionsAreWhatHadNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := everybody{}
+		c, err := New(Options{Authgear: a, Strangers: a, MaxStaleness: time.Second, Wait: time.Second, Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		see := func(from, to int) {
+			for i := from; i < to; i++ {
+				one := resolver.Credential{Slot: resolver.Bearer, Value: fmt.Sprint("token", i)}
+				if _, err := c.Resolve(context.Background(), resolver.Credentials{List: []resolver.Credential{one}}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+		}
+		see(0, 60)
+		if c.Evictions() != 0 || c.Bytes() < 60*entryBytes {
+			t.Errorf("%d evictions, %d bytes; want none, and all of them remembered", c.Evictions(), c.Bytes())
+		}
+		time.Sleep(time.Minute) // none is used any more
+		synctest.Wait()
+		if c.Evictions() != 0 || c.Bytes() != 0 {
+			t.Errorf("%d evictions, %d bytes; want neither: their time has come", c.Evictions(), c.Bytes())
+		}
+		const many = 4000
+		see(100, 100+many)
+		room := uint64(1<<20) / entryBytes
+		if n := c.Evictions(); n < many-room || n >= many {
+			t.Errorf("%d evictions of %d sessions, with room for %d at most", n, many, room)
+		}
+		if c.Bytes() > 1<<20 {
+			t.Errorf("%d bytes", c.Bytes())
+		}
+	})
+}
