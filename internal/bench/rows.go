@@ -196,7 +196,7 @@ func withPolicy(st *stand) ([]line, error) {
 		return nil, err
 	}
 	without.name = "service without"
-	return []line{compared("a role policy, denials logged", got[0], got[1], atLeast(0.95), without)}, nil
+	return []line{compared("a role policy, metrics, denials logged", got[0], got[1], atLeast(0.95), without)}, nil
 }
 
 // manyPolicies compares routes of as many policies with those of one.
