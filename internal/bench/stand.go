@@ -33,7 +33,7 @@ func (b *bench) build() (err error) {
 		return err
 	}
 	b.binary = filepath.Join(b.dir, "authgear-forward-auth")
-	cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "authgear-forward-auth")
+	cmd := exec.CommandContext(b.ctx, "go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "authgear-forward-auth")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the service: %w\n%s", err, out)
