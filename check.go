@@ -70,7 +70,7 @@ func checkOptions(token string) check.Options {
 	o.CookiePrefix = string(set.CookiePrefix)
 	o.Audiences, o.ClientIDs = set.Audiences, set.ClientIDs
 	o.ClockSkew, o.Timeout = set.ClockSkew, set.ResolverTimeout
-	o.WebhookSecrets = set.WebhookSecret
+	o.WebhookSecrets, o.RedisURL = set.WebhookSecret, string(set.RedisURL)
 	o.Listen, o.Admin = place(set.Listen), place(set.AdminListen)
 	return o
 }

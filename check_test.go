@@ -65,13 +65,26 @@ func TestCheckOfAGoodSetUp(t *testing.T) {
 	if status != 0 || len(report.names("fail", "warn")) > 0 || !slices.Contains(report.names("pass"), "token") {
 		t.Errorf("exit status %d:\n%s", status, text)
 	}
-	if want := "17 steps: 13 passed, no warnings, 0 failed, 4 skipped.\n"; !strings.HasSuffix(text, "\n\n"+want) {
+	if want := "18 steps: 13 passed, no warnings, 0 failed, 5 skipped.\n"; !strings.HasSuffix(text, "\n\n"+want) {
 		t.Errorf("the report does not end with %q:\n%s", want, text)
 	}
 	settings = append(settings, "AUTHGEAR_MAX_STALENES=1s")
 	if status, text, report := runCheck(t, command, ""); status != 0 || !slices.Equal(report.names("fail", "warn"), []string{"settings"}) ||
 		!strings.Contains(text, "> is AUTHGEAR_MAX_STALENESS meant?") {
 		t.Errorf("with an unknown setting: exit status %d:\n%s", status, text)
+	}
+}
+
+func TestCheckLooksAtRedis(t *testing.T) {
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	addr, _ := proxytest.Redis(t, "--requirepass", "canary-of-redis")
+	for url, want := range map[string]string{"redis://:canary-of-redis@" + addr: "pass", "redis://:canary-wrong@" + addr: "fail"} {
+		settings := []string{"AUTHGEAR_ENDPOINT=" + authgear.Origin(), "AUTHGEAR_REDIS_URL=" + url, "AUTHGEAR_FLEET_SECRET=canary-" + strings.Repeat("0", 32),
+			"AUTHGEAR_LISTEN=" + proxytest.FreeAddr(t), "AUTHGEAR_ADMIN_LISTEN=" + proxytest.FreeAddr(t)}
+		_, text, report := runCheck(t, func(args ...string) *exec.Cmd { return proxytest.Command(t, settings, args...) }, "")
+		if !slices.Contains(report.names(want), "redis") {
+			t.Errorf("want %s of redis:\n%s", want, text)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"authgear-forward-auth/internal/explain"
+	"authgear-forward-auth/resolver"
 )
 
 const explainUsage = `Usage: authgear-forward-auth explain [flags] [FILE]
@@ -68,7 +69,13 @@ func explainCommand(ctx context.Context, args []string, stdin io.Reader, stdout 
 	if err != nil {
 		return err
 	}
-	report := service.explainer().Explain(ctx, fields, *policy)
+	explainer := service.explainer()
+	if service.fleet != nil { // which this command does not join
+		explainer.Fleet = func(context.Context, resolver.Credentials) string {
+			return "not asked: POST the same to /explain of a running replica, which knows what they share"
+		}
+	}
+	report := explainer.Explain(ctx, fields, *policy)
 	if *asJSON {
 		if err := json.NewEncoder(stdout).Encode(report); err != nil {
 			return err

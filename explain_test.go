@@ -130,7 +130,9 @@ var faults = []faulty{
 		w.Revoke(strings.TrimPrefix(l[0], "Authorization: Bearer "))
 		return l
 	}, step: "Authgear", reason: resolver.Revoked},
-	{name: "a JWT that ended within the leeway", lines: claim("exp", time.Now().Add(-5*time.Second).Unix()), step: "Authgear", reason: resolver.Expired},
+	{name: "a JWT that ended within the leeway", lines: func(w *planted) []string {
+		return claim("exp", time.Now().Add(-5*time.Second).Unix())(w)
+	}, step: "Authgear", reason: resolver.Expired},
 	{name: "a JWT of a user who is disabled", lines: func(w *planted) []string {
 		w.Edit(w.ada, func(u *authgeartest.User) { u.Disabled = true })
 		return good(w)

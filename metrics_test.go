@@ -72,10 +72,11 @@ var promised = []string{
 	"resolver_requests_total{outcome}", "resolver_duration_seconds", "resolver_in_flight", "confirmation_age_seconds",
 	"keys_fetch_total{outcome}", "keys_age_seconds", "webhook_events_total{outcome,type}", "cache_bytes", "cache_evictions_total",
 	"build_info{go_version,version}", "max_staleness_seconds", "resolver_away",
+	"fleet_operations_total{operation,outcome}", "fleet_connected", "fleet_events_age_seconds", "fleet_clock_ahead_seconds",
 }
 
 func TestTheMetricsAreThoseOfTheDocumentation(t *testing.T) {
-	s, _ := start(t, "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef")
+	s, _ := start(t, "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef", "AUTHGEAR_REDIS_URL=redis://127.0.0.1:1", "AUTHGEAR_FLEET_SECRET="+strings.Repeat("0", 32))
 	deliver(t, s, "0123456789abcdef", `{"type":"user.created"}`)
 	all := scrape(t, s)
 	var exported []string

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +24,9 @@ func (s *service) operator(ctx context.Context) *admin.Service {
 		away = nil
 	}
 	s.metrics.Watch(s.sessions, keysFetched, away)
+	if s.fleet != nil {
+		s.metrics.WatchFleet(s.fleet)
+	}
 	return &admin.Service{
 		About: admin.About{
 			Version: version, Endpoint: s.set.Endpoint.String(), Mode: string(s.set.Mode),
@@ -78,7 +83,27 @@ func (s *service) explainer() *explain.Explainer {
 	if s.set.Mode != jwtOnly {
 		x.Authgear = s.authgear.Strangers()
 	}
+	if s.fleet != nil {
+		x.Fleet = s.shared
+	}
 	return x
+}
+
+// shared tells what the replicas know of credentials.
+func (s *service) shared(ctx context.Context, c resolver.Credentials) string {
+	if troubles := s.fleet.Troubles(); len(troubles) > 0 {
+		return "not asked: " + troubles[0]
+	}
+	session, err := s.fleet.Known().Resolve(ctx, c)
+	switch {
+	case errors.Is(err, resolver.ErrInvalid):
+		return "a replica was told by Authgear that the token is no good"
+	case errors.Is(err, resolver.ErrNotMine):
+		return "nothing is shared of it"
+	case err != nil:
+		return "nobody could tell: " + err.Error()
+	}
+	return fmt.Sprintf("a session, confirmed by Authgear %s ago", resolver.Age(session.Confirmed, time.Now()).Round(time.Millisecond))
 }
 
 // fetched returns what counts the fetches of keys and logs those that failed.

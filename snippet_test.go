@@ -50,6 +50,20 @@ func TestTheContainersRunTheShippedConfiguration(t *testing.T) {
 	}
 }
 
+// Before a fleet nginx has three to ask, of which one may be away; nothing else differs.
+func TestTheFleetRunsTheShippedConfiguration(t *testing.T) {
+	one := "        server authgear-forward-auth:4180;\n"
+	three := ""
+	for _, name := range []string{"replica-1", "replica-2", "replica-3"} {
+		three += "        server " + name + ":4180 max_fails=0;\n"
+	}
+	shipped := read(t, "deploy/compose/nginx.conf")
+	if strings.Count(shipped, one) != 1 {
+		t.Fatalf("deploy/compose/nginx.conf does not have %q once", one)
+	}
+	expectPage(t, "deploy/compose/fleet.conf", strings.Replace(shipped, one, three, 1))
+}
+
 func TestTheSidecarExampleRunsTheShippedConfiguration(t *testing.T) {
 	socket := "unix:/run/authgear-forward-auth/auth.sock"
 	status, stdout, stderr := result(t, proxytest.Command(t, nil, "snippet", "nginx", "-service", socket, "-app", "127.0.0.1:8000"))

@@ -19,6 +19,7 @@ var units = map[string]string{
 	"unix.conf":                          "authgear-forward-auth.socket.d",
 	"webhook.conf":                       "authgear-forward-auth.service.d",
 	"tls.conf":                           "authgear-forward-auth.service.d",
+	"fleet.conf":                         "authgear-forward-auth.service.d",
 }
 
 // install copies the units as docs/running.md says; the program is the one that is built

@@ -64,6 +64,8 @@ func tree(t *testing.T, oldnew ...string) filesys.FileSystem {
 		t.Fatalf("nothing has %q", oldnew[0])
 	}
 	put("webhook/webhook-secret", "0123456789abcdef")
+	put("fleet/redis-url", "rediss://:0123456789abcdef@redis:6379")
+	put("fleet/fleet-secret", "0123456789abcdef0123456789abcdef")
 	put(own, ownKustomization(t))
 	put("own/settings.env", "AUTHGEAR_ENDPOINT=https://mine.authgear.cloud\n")
 	return fs
@@ -131,6 +133,7 @@ func TestWhatKubernetesDoesNotTakeIsSeen(t *testing.T) {
 		{"a text for a number", "base", "minReplicas: 2", "minReplicas: two"},
 		{"an old version", "base", "apiVersion: autoscaling/v2", "apiVersion: autoscaling/v2beta1"},
 		{"a slip in a component", "own", "defaultMode: 0440", "mode: 0440"},
+		{"a slip in the fleet", "own", "namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: redis", "namespace: { matchLabels: { kubernetes.io/metadata.name: redis"},
 		{"a slip in the sidecar", "sidecar-example", "sizeLimit: 1Mi", "limit: 1Mi"},
 	} {
 		if len(problems(t, build(t, tree(t, tt.old, tt.new), tt.dir))) == 0 {

@@ -56,7 +56,7 @@ func TestTheSettingsAreThoseOfTheService(t *testing.T) {
 	for name, dir := range variants {
 		env := environment(t, dir)
 		for variable := range env {
-			if !strings.Contains(string(readme), "\n| `"+variable+"` |") {
+			if !strings.Contains(string(readme), "\n| [`"+variable+"`](") {
 				t.Errorf("%s: %s is no setting", name, variable)
 			}
 		}
@@ -92,12 +92,26 @@ func TestTheFilesOfTheSettingsAreMounted(t *testing.T) {
 			t.Errorf("%s: nothing is mounted at %s", name, path)
 		}
 	}
-	if files != 4 {
-		t.Errorf("%d files are named, want 4", files)
+	if files != 6 {
+		t.Errorf("%d files are named, want 6", files)
 	}
-	webhook := into[corev1.Secret](t, made, "Secret")[0]
-	if secrets["/etc/authgear-forward-auth/webhook"] != webhook.Name || string(webhook.Data["webhook-secret"]) == "" {
-		t.Errorf("the mounted Secret is %s, the made one %s", secrets["/etc/authgear-forward-auth/webhook"], webhook.Name)
+	generated := 0
+	for _, s := range into[corev1.Secret](t, made, "Secret") {
+		dir := "/etc/authgear-forward-auth/webhook"
+		if strings.Contains(s.Name, "-fleet-") {
+			dir = "/etc/authgear-forward-auth/fleet"
+		}
+		if generated++; secrets[dir] != s.Name {
+			t.Errorf("at %s the Secret %s is mounted, and %s was made", dir, secrets[dir], s.Name)
+		}
+		for name, value := range environment(t, "own") {
+			if file, ok := strings.CutPrefix(value, dir+"/"); ok && string(s.Data[file]) == "" {
+				t.Errorf("%s names %s, which %s does not have", name, file, s.Name)
+			}
+		}
+	}
+	if generated != 2 {
+		t.Errorf("%d Secrets are made, want 2", generated)
 	}
 	if want := "registry.example.com/authgear-forward-auth:v1.2.3"; c.Image != want {
 		t.Errorf("the image is %s, want %s", c.Image, want)
@@ -157,6 +171,34 @@ func TestEachPortIsForOneNamespace(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("%s: the ports are for %v, want %v", name, got, want)
 		}
+	}
+}
+
+// A fleet has a Redis that its pods reach, and no fewer pods than without.
+func TestAFleetReachesItsRedis(t *testing.T) {
+	made := build(t, tree(t), "own")
+	policy := into[networkingv1.NetworkPolicy](t, made, "NetworkPolicy")[0].Spec
+	if !slices.Contains(policy.PolicyTypes, networkingv1.PolicyTypeEgress) || !slices.Contains(policy.PolicyTypes, networkingv1.PolicyTypeIngress) {
+		t.Errorf("the policy is for %v", policy.PolicyTypes)
+	}
+	got := map[string]string{} // :: port → namespace, "" for all
+	for _, rule := range policy.Egress {
+		to := ""
+		for _, peer := range rule.To {
+			to += peer.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"]
+		}
+		for _, port := range rule.Ports {
+			got[port.Port.String()] = to
+		}
+	}
+	if want := map[string]string{"53": "", "443": "", "6379": "redis"}; !maps.Equal(got, want) {
+		t.Errorf("the pods reach %v, want %v", got, want)
+	}
+	if scaled := into[autoscalingv2.HorizontalPodAutoscaler](t, made, "HorizontalPodAutoscaler")[0].Spec; *scaled.MinReplicas < 3 || scaled.MaxReplicas < 10 {
+		t.Errorf("from %d to %d pods", *scaled.MinReplicas, scaled.MaxReplicas)
+	}
+	if alone := into[networkingv1.NetworkPolicy](t, build(t, tree(t), "base"), "NetworkPolicy")[0].Spec; len(alone.Egress) != 0 || len(alone.PolicyTypes) != 1 {
+		t.Errorf("without a fleet: %+v", alone)
 	}
 }
 

@@ -139,7 +139,8 @@ func scrape(t *testing.T) map[string]map[string]bool {
 	}
 	addr, admin := freeAddr(t), freeAddr(t)
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef", "AUTHGEAR_LISTEN="+addr, "AUTHGEAR_ADMIN_LISTEN="+admin)
+	cmd.Env = append(os.Environ(), "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef",
+		"AUTHGEAR_REDIS_URL=redis://127.0.0.1:1", "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef", "AUTHGEAR_LISTEN="+addr, "AUTHGEAR_ADMIN_LISTEN="+admin)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Options struct {
 	ClockSkew      time.Duration
 	Timeout        time.Duration // for one question
 	WebhookSecrets []string
+	RedisURL       string // of the fleet; empty: this replica is alone
 
 	Listen, Admin Listener
 
@@ -111,6 +112,7 @@ func (v *visit) steps() []step {
 		{"token", "keys resolver_scheme", v.noToken(), v.token},
 		{"clock", "settings", "", v.clockSkew},
 		{"webhook_secret", "settings", v.noWebhook(), v.webhookSecret},
+		{"redis", "settings", v.noRedis(), v.redis},
 		{"listen", "settings", "", v.listen},
 		{"admin_listen", "settings", "", v.adminListen},
 	}

@@ -250,8 +250,8 @@ func TestAGoodSetUp(t *testing.T) {
 			if odd := remarkable(report); len(odd) > 0 || !report.OK() {
 				t.Errorf("%+v", odd)
 			}
-			if got := skips(report); got != tt.skipped {
-				t.Errorf("skipped: %s, want %s", got, tt.skipped)
+			if got, want := skips(report), tt.skipped+" redis"; got != want {
+				t.Errorf("skipped: %s, want %s", got, want)
 			}
 			if n := tt.stand.KeyFetches(); n != tt.keyFetches {
 				t.Errorf("the keys were fetched %d times, want %d", n, tt.keyFetches)

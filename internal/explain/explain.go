@@ -24,6 +24,10 @@ type Explainer struct {
 	// Local judges JWTs, and Authgear is asked about the rest; one of them may be nil.
 	Local, Authgear resolver.Resolver
 
+	// Fleet tells, in words, what the replicas know of one question's credentials. Nil:
+	// this one is alone.
+	Fleet func(context.Context, resolver.Credentials) string
+
 	// InTurn returns who puts the credentials of a request to next, on the routes of a
 	// rule, in the order of the gate and until one is any good.
 	InTurn func(r policy.Rule, next resolver.Resolver) resolver.Resolver
@@ -55,8 +59,12 @@ func (x *Explainer) Explain(ctx context.Context, f Fields, query string) Report 
 	creds := x.Reader.Read(nil, f.authorization, f.cookie)
 	noteCredentials(trace, creds)
 
-	var looked resolver.Trace
+	var looked, shared resolver.Trace
 	asked := creds
+	if x.Fleet != nil && !creds.None() { // first: what is asked below is shared
+		asked.Trace = &shared
+		x.InTurn(rule, replicas{x}).Resolve(ctx, asked)
+	}
 	asked.Trace = &looked
 	begin := time.Now()
 	session, err := who.Resolve(ctx, asked)
@@ -64,6 +72,7 @@ func (x *Explainer) Explain(ctx context.Context, f Fields, query string) Report 
 	if !creds.None() {
 		noteLookup(trace, looked.Lookup, session)
 	}
+	trace.Steps = append(trace.Steps, shared.Steps...)
 	asked.Trace = trace
 	x.InTurn(rule, checks{x, len(creds.List)}).Resolve(ctx, asked)
 	noteConclusion(trace, err)
@@ -135,6 +144,14 @@ func noteLookup(t *resolver.Trace, l resolver.Lookup, s *resolver.Session) {
 	if text != "" {
 		t.Remark("remembered", text)
 	}
+}
+
+// replicas notes what they know of the credentials of each question.
+type replicas struct{ *Explainer }
+
+func (x replicas) Resolve(ctx context.Context, q resolver.Credentials) (*resolver.Session, error) {
+	q.Trace.Remark("fleet", x.Fleet(ctx, q))
+	return nil, resolver.ErrInvalid // and so to the next
 }
 
 // checks checks the credentials of one question anew, and notes each step.

@@ -138,6 +138,7 @@ func (f *Fleet) read(ctx context.Context, from time.Time, receive func(Event)) (
 		if len(streams[f.stream]) < atOnce {
 			known = began
 			f.caughtUp.Store(true)
+			f.noteRead()
 		}
 	}
 }

@@ -62,12 +62,13 @@ type Fleet struct {
 	stream  string // its name
 	self    string // this replica's name in the stream
 
-	client   atomic.Pointer[rueidis.Client]
-	breaker  *gobreaker.CircuitBreaker[[]rueidis.RedisResult]
-	slots    chan struct{}
-	clock    clock
-	caughtUp atomic.Bool // all events so far are known here
-	outbox   chan event
+	client     atomic.Pointer[rueidis.Client]
+	breaker    *gobreaker.CircuitBreaker[[]rueidis.RedisResult]
+	slots      chan struct{}
+	clock      clock
+	caughtUp   atomic.Bool               // all events so far are known here
+	eventsRead atomic.Pointer[time.Time] // when that was so last
+	outbox     chan event
 
 	end  context.CancelFunc
 	live sync.WaitGroup

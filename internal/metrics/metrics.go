@@ -5,6 +5,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"time"
 
@@ -97,6 +98,41 @@ func (m *Metrics) Watch(remembered Memory, keysFetched func() time.Time, away fu
 			return 0
 		})
 	}
+}
+
+// Fleet is what a part of one tells of itself.
+type Fleet interface {
+	Troubles() []string           // why it does without the others
+	EventsRead() time.Time        // the last time that all of the others' events were known; zero: never
+	Ahead() (time.Duration, bool) // the clock of Redis, of this machine's, if it is known
+}
+
+// WatchFleet shows the state of this replica's part in a fleet.
+func (m *Metrics) WatchFleet(f Fleet) {
+	for _, operation := range []string{"look", "lease", "share", "publish", "receive"} {
+		for _, outcome := range []string{"ok", "error"} {
+			m.fleet.WithLabelValues(operation, outcome)
+		}
+	}
+	m.fleet.WithLabelValues("publish", "lost")
+	m.gauge("fleet_connected", "1 while this replica takes part in its fleet, 0 while it does without the others.", nil, func() float64 {
+		if len(f.Troubles()) > 0 {
+			return 0
+		}
+		return 1
+	})
+	m.gauge("fleet_events_age_seconds", "How long ago the events of the other replicas were read; -1 before the first time.", nil, func() float64 {
+		if at := f.EventsRead(); !at.IsZero() {
+			return time.Since(at).Seconds()
+		}
+		return -1
+	})
+	m.gauge("fleet_clock_ahead_seconds", "By how much the clock of Redis is ahead of this machine's; NaN while that is not known.", nil, func() float64 {
+		if ahead, known := f.Ahead(); known {
+			return ahead.Seconds()
+		}
+		return math.NaN()
+	})
 }
 
 // Resolver counts what next, which asks Authgear, is asked.
