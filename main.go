@@ -49,9 +49,12 @@ It is set up by AUTHGEAR_* environment variables; AUTHGEAR_ENDPOINT is required.
 var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	signaled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(signaled, func() {
+		stop() // a second signal ends it at once
+		cancel()
+	})
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if err != errDenied {
 			fmt.Fprintln(os.Stderr, err)
@@ -128,6 +131,7 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	if service.fleet != nil {
 		service.fleet.Run(service.sessions.heard)
 		defer service.close()
+		service.fleet.Await(fleet.Beginning)
 	}
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")

@@ -53,9 +53,9 @@ func (s *settings) joinFleet(warn func(error), count func(operation, outcome str
 	if s.RedisURL == "" {
 		return nil, nil
 	}
-	resolver.ShareKeys(fleet.KeySecret(string(s.FleetSecret)))
+	resolver.ShareKeys(fleet.KeySecret(string(s.FleetSecret), s.Endpoint.String()))
 	f, err := fleet.New(fleet.Options{
-		URL: string(s.RedisURL), Secret: string(s.FleetSecret),
+		URL: string(s.RedisURL), Secret: string(s.FleetSecret), Issuer: s.Endpoint.String(),
 		Lifetime: s.MaxStaleness + s.OutageGrace,
 		Reach:    cache.Reach(s.MaxStaleness+s.OutageGrace, s.Mode != jwtOnly),
 		Question: s.ResolverTimeout, Skew: s.ClockSkew,

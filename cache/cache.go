@@ -67,7 +67,8 @@ type Options struct {
 // Others are how replicas learn from each other.
 type Others struct {
 	// Known tells what others were told by Authgear: a session, confirmed not before
-	// the credentials ask for; ErrInvalid if a JWT is no good; else ErrNotMine.
+	// the credentials ask for; ErrInvalid if a JWT is no good; ErrNotMine if they know
+	// nothing; any other error if they cannot be asked.
 	Known resolver.Resolver
 
 	Refused func(creds resolver.Credentials, until time.Time) // is told of JWTs that are no good

@@ -50,6 +50,7 @@ func (f *flights) close() {
 // refresh asks again behind a caller who has an answer.
 func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *answer) {
 	creds.NotBefore = later(known.asked.Add(1), time.Now().Add(-time.Duration(earliest*float64(c.o.MaxStaleness))))
+	creds.Unhurried = true
 	if _, _, fly := c.begin(key, creds, known, nil); fly != nil {
 		go fly()
 	}

@@ -66,7 +66,7 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 	}
 	if !known && c.o.Others != nil {
 		_, err := c.o.Others.Known.Resolve(ctx, creds)
-		known = err == nil
+		known = err == nil || outOf(err) != "" && c.marks.hasRoom()
 	}
 	if !known { // so that strangers cannot fill the memory
 		return
@@ -100,6 +100,15 @@ func (m *marks) key(key resolver.Key, mark keyMark) {
 	mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 	m.keys[key] = mark
 	m.count.Add(1)
+}
+
+// hasRoom tells whether credentials may be marked of which nobody can tell whether they
+// were ever any good.
+func (m *marks) hasRoom() bool {
+	const most = 1 << 16
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.keys) < most
 }
 
 // tidy drops, now and then, what is too old to matter.

@@ -70,6 +70,9 @@ type Credentials struct {
 	// answer already. Whoever asks Authgear itself need not look.
 	NotBefore time.Time
 
+	// Unhurried says that there is an answer that will do for some time yet.
+	Unhurried bool
+
 	// Trace is told how the answer was found, before Resolve returns. Nil: nobody
 	// wants to know.
 	Trace *Trace

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -52,41 +51,63 @@ func (f *Fleet) Tell(e Event) {
 	}
 }
 
-// publish tells the other replicas, one event after another, until ctx ends.
+// publish tells the other replicas, until ctx ends. What waits then is tried once more. It
+// does not go by the breaker: that requests do not wait for Redis is no reason that this
+// should not.
 func (f *Fleet) publish(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case e := <-f.outbox:
-			f.untilTold(ctx, e, time.Now().Add(f.o.Lifetime))
+			entries := f.waiting(f.seal(e))
+			for !f.add(ctx, entries) && ctx.Err() == nil {
+				pause(ctx, 100*time.Millisecond)
+			}
+			if ctx.Err() != nil {
+				f.add(context.Background(), entries)
+			}
 		}
+	}
+	for rest := f.waiting(); len(rest) > 0 && f.add(context.Background(), rest); {
+		rest = f.waiting()
 	}
 }
 
-// untilTold tries until the event has no meaning any more for what is remembered.
-func (f *Fleet) untilTold(ctx context.Context, e event, end time.Time) {
+// waiting returns the events that wait to be told, behind those, but not very many.
+func (f *Fleet) waiting(entries ...string) []string {
+	for len(entries) < 100 {
+		select {
+		case e := <-f.outbox:
+			entries = append(entries, f.seal(e))
+		default:
+			return entries
+		}
+	}
+	return entries
+}
+
+func (f *Fleet) seal(e event) string {
 	text, err := json.Marshal(e)
 	if err != nil {
 		panic(err) // there is nothing in it that JSON has not
 	}
-	sealed := f.secrets.seal(f.stream, text)
-	for ctx.Err() == nil {
-		oldest := strconv.FormatInt(time.Now().Add(-f.o.Reach).UnixMilli(), 10)
-		_, err := f.do(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
-			return rueidis.Commands{b.Xadd().Key(f.stream).Minid().Almost().Threshold(oldest).Id("*").FieldValue().FieldValue("e", sealed).Build()}
-		})
-		if err == nil {
-			f.o.Count(Publish, OK)
-			return
+	return f.secrets.seal(f.stream, text)
+}
+
+// add adds events to the stream, and takes those from it that do not matter any more. One
+// may be added twice, which does no harm.
+func (f *Fleet) add(ctx context.Context, entries []string) (added bool) {
+	oldest := strconv.FormatInt(time.Now().Add(-f.o.Reach-f.o.Skew).UnixMilli(), 10)
+	_, err := f.send(ctx, time.Second, func(b rueidis.Builder) (all rueidis.Commands) {
+		for _, sealed := range entries {
+			all = append(all, b.Xadd().Key(f.stream).Minid().Almost().Threshold(oldest).Id("*").FieldValue().FieldValue("e", sealed).Build())
 		}
-		f.o.Count(Publish, Error)
-		if time.Now().After(end) {
-			f.o.Count(Publish, Lost)
-			return
-		}
-		pause(ctx, 100*time.Millisecond)
+		return all
+	})
+	for range entries {
+		f.count(Publish, err)
 	}
+	return err == nil
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -94,91 +115,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
-}
-
-// follow reads the stream: first what was missed, then what comes. After a failure it
-// begins some time before the last event, since Redis may have come back without it, or
-// with another clock; to be told twice does no harm.
-func (f *Fleet) follow(ctx context.Context, receive func(Event)) {
-	const again = 10 * time.Second
-	from := time.Now().Add(-f.o.Reach)
-	for ctx.Err() == nil {
-		if f.client.Load() == nil {
-			pause(ctx, 10*time.Millisecond)
-			continue
-		}
-		last, err := f.read(ctx, from, receive)
-		if err != nil && ctx.Err() == nil {
-			f.o.Count(Receive, Error)
-			pause(ctx, 100*time.Millisecond)
-		}
-		if !last.IsZero() {
-			from = later(from, last.Add(-again))
-		}
-	}
-}
-
-// read reads the stream until something fails. It returns when all was known.
-func (f *Fleet) read(ctx context.Context, from time.Time, receive func(Event)) (known time.Time, err error) {
-	const atOnce = 1000
-	next := strconv.FormatInt(max(from.UnixMilli(), 0), 10)
-	client := f.client.Load()
-	for {
-		began := time.Now()
-		wait, cancel := context.WithTimeout(ctx, 3*time.Second)
-		streams, err := (*client).Do(wait, (*client).B().Xread().Count(atOnce).Block(time.Second.Milliseconds()).Streams().Key(f.stream).Id(next).Build()).AsXRead()
-		cancel()
-		if err != nil && !rueidis.IsRedisNil(err) {
-			return known, err
-		}
-		for _, entry := range streams[f.stream] {
-			next = entry.ID
-			f.receive(entry, receive)
-		}
-		if len(streams[f.stream]) < atOnce {
-			known = began
-			f.caughtUp.Store(true)
-			f.noteRead()
-		}
-	}
-}
-
-func (f *Fleet) receive(entry rueidis.XRangeEntry, receive func(Event)) {
-	text, err := f.secrets.open(f.stream, entry.FieldValues["e"])
-	var e event
-	if err == nil {
-		err = json.Unmarshal(text, &e)
-	}
-	if err != nil {
-		f.o.Count(Receive, Error)
-		f.o.Warn(errors.New("an event that no replica with this AUTHGEAR_FLEET_SECRET has sent"))
-		return
-	}
-	if e.From == f.self {
-		return
-	}
-	e.Told = f.told(entry.ID)
-	f.o.Count(Receive, OK)
-	receive(e.Event)
-}
-
-// told returns when an entry was made, by the clock of this process: a little later rather
-// than earlier.
-func (f *Fleet) told(id string) time.Time {
-	now := time.Now()
-	millis, _, _ := strings.Cut(id, "-")
-	made, err := strconv.ParseInt(millis, 10, 64)
-	redis, unknown := f.clock.now(f.o.Skew)
-	if err != nil || unknown != nil {
-		return now
-	}
-	ago := redis.Sub(time.UnixMilli(made)) - maxDifference
-	return now.Add(-max(ago, 0))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

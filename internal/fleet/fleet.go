@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 type Options struct {
 	URL    string // redis://, rediss:// or unix://, as of ParseURL of rueidis
 	Secret string // of the fleet, the same for each replica
+	Issuer string // whose sessions they are; what concerns those of another is not read
 
 	Lifetime time.Duration // of a confirmation: the bound and the grace
 	Reach    time.Duration // how far back events matter
@@ -50,9 +52,24 @@ const (
 const (
 	budget   = 25 * time.Millisecond  // the most that a request waits for Redis in one go
 	patience = 300 * time.Millisecond // the most that it waits for the answer that another replica asks for
+	rest     = 250 * time.Millisecond // for so long nobody tries when Redis does not answer
 	patrol   = time.Second            // between two looks at the clock of Redis
 	most     = 512                    // commands under way at a time
 )
+
+// Beginning is how long a replica that starts may wait for what the others know.
+const Beginning = time.Second
+
+type breaker = *gobreaker.CircuitBreaker[[]rueidis.RedisResult]
+
+func newBreaker() breaker {
+	return gobreaker.NewCircuitBreaker[[]rueidis.RedisResult](gobreaker.Settings{
+		Timeout:     rest,
+		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
+		// Somebody put something else under one of our names: that is an answer.
+		IsSuccessful: func(err error) bool { return err == nil || strings.HasPrefix(err.Error(), "WRONGTYPE") },
+	})
+}
 
 // A Fleet is this replica's part of one.
 type Fleet struct {
@@ -62,13 +79,18 @@ type Fleet struct {
 	stream  string // its name
 	self    string // this replica's name in the stream
 
-	client     atomic.Pointer[rueidis.Client]
-	breaker    *gobreaker.CircuitBreaker[[]rueidis.RedisResult]
-	slots      chan struct{}
-	clock      clock
-	caughtUp   atomic.Bool               // all events so far are known here
-	eventsRead atomic.Pointer[time.Time] // when that was so last
-	outbox     chan event
+	client atomic.Pointer[rueidis.Client]
+	front  breaker // for what a request waits for
+	behind breaker // for the rest, which may take longer
+	slots  chan struct{}
+	clock  clock
+	outbox chan event
+
+	knows    chan struct{} // closed when all events so far are known here
+	caughtUp func()        // closes it
+	reads    atomic.Bool   // events, at the moment
+
+	eventsRead atomic.Pointer[time.Time] // when all events were known here last
 
 	end  context.CancelFunc
 	live sync.WaitGroup
@@ -85,13 +107,12 @@ func New(o Options) (*Fleet, error) {
 	options.AlwaysPipelining = true
 	options.Dialer.Timeout = time.Second
 	options.ConnWriteTimeout = 2 * time.Second
+	boundReplies(&options)
 	f := &Fleet{
-		o: o, options: options, secrets: newSecrets(o.Secret), slots: make(chan struct{}, most), outbox: make(chan event, 1024),
-		breaker: gobreaker.NewCircuitBreaker[[]rueidis.RedisResult](gobreaker.Settings{
-			Timeout:     patrol,
-			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
-		}),
+		o: o, options: options, secrets: newSecrets(o.Secret, o.Issuer), slots: make(chan struct{}, most), outbox: make(chan event, 1024),
+		front: newBreaker(), behind: newBreaker(), knows: make(chan struct{}),
 	}
+	f.caughtUp = sync.OnceFunc(func() { close(f.knows) })
 	f.stream, f.self = f.names()
 	return f, nil
 }
@@ -101,9 +122,29 @@ func New(o Options) (*Fleet, error) {
 func (f *Fleet) Run(receive func(Event)) {
 	ctx, end := context.WithCancel(context.Background())
 	f.end = end
+	follower := &follower{Fleet: f, receive: receive, known: make(map[string]time.Time)}
 	f.live.Go(func() { f.patrol(ctx) })
-	f.live.Go(func() { f.follow(ctx, receive) })
+	f.live.Go(func() { follower.follow(ctx) })
 	f.live.Go(func() { f.publish(ctx) })
+}
+
+// Await waits until the replica knows what the others do, but no longer than that.
+func (f *Fleet) Await(most time.Duration) {
+	select {
+	case <-f.knows:
+	case <-time.After(most):
+	}
+}
+
+// isReady tells whether the events of the others are known here. Before, what they share
+// may concern somebody who left.
+func (f *Fleet) isReady() bool {
+	select {
+	case <-f.knows:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close ends it. Nobody may ask meanwhile.
@@ -118,52 +159,56 @@ func (f *Fleet) Close() {
 // Troubles returns, in words, why the replica does without the others; nothing if it
 // does not.
 func (f *Fleet) Troubles() []string {
-	switch _, err := f.clock.now(f.o.Skew); {
-	case f.client.Load() == nil || f.breaker.State() != gobreaker.StateClosed:
+	switch _, _, err := f.clock.now(f.o.Skew); {
+	case f.client.Load() == nil || f.behind.State() != gobreaker.StateClosed:
 		return []string{"Redis (AUTHGEAR_REDIS_URL) does not answer: this replica asks Authgear by itself, and is told of no events but its own"}
 	case err != nil:
 		return []string{err.Error()}
-	case !f.caughtUp.Load():
+	case !f.isReady():
 		return []string{"the events of the other replicas are not read yet: this replica asks Authgear by itself"}
+	case !f.reads.Load():
+		return []string{"the events of the other replicas cannot be read: who left is known here within the bound, but no sooner"}
 	}
 	return nil
 }
 
-var errAway = errors.New("Redis (AUTHGEAR_REDIS_URL) does not answer")
+var errAway = errors.New("no answer from Redis (AUTHGEAR_REDIS_URL)")
 
-// do sends commands, and waits for the answers no longer than the budget, whatever the
+// do sends commands, unless Redis did not answer lately. What is too slow for a request
+// may do for what is done behind it, so those are judged apart.
+func (f *Fleet) do(ctx context.Context, wait time.Duration, commands func(rueidis.Builder) rueidis.Commands) ([]rueidis.RedisResult, error) {
+	b := f.behind
+	if wait <= budget {
+		b = f.front
+	}
+	return b.Execute(func() ([]rueidis.RedisResult, error) { return f.send(ctx, wait, commands) })
+}
+
+// send sends commands, and waits for the answers no longer than that, whatever the
 // connection does.
-func (f *Fleet) do(ctx context.Context, budget time.Duration, commands func(rueidis.Builder) rueidis.Commands) ([]rueidis.RedisResult, error) {
+func (f *Fleet) send(ctx context.Context, wait time.Duration, commands func(rueidis.Builder) rueidis.Commands) ([]rueidis.RedisResult, error) {
 	client := f.client.Load()
 	if client == nil {
 		return nil, errAway
 	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	select {
 	case f.slots <- struct{}{}:
-	default:
+	case <-ctx.Done():
 		return nil, errAway
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
 	done := make(chan []rueidis.RedisResult, 1)
-	sent := false
-	results, err := f.breaker.Execute(func() ([]rueidis.RedisResult, error) {
-		sent = true
-		go func() {
-			defer func() { <-f.slots }()
-			done <- (*client).DoMulti(ctx, commands((*client).B())...)
-		}()
-		select {
-		case results := <-done:
-			return results, failure(results)
-		case <-ctx.Done():
-			return nil, errAway
-		}
-	})
-	if !sent {
-		<-f.slots
+	go func() {
+		defer func() { <-f.slots }()
+		done <- (*client).DoMulti(ctx, commands((*client).B())...)
+	}()
+	select {
+	case results := <-done:
+		return results, failure(results)
+	case <-ctx.Done():
+		return nil, errAway
 	}
-	return results, err
 }
 
 // failure is the first one of the results. That there is nothing is none.
@@ -199,7 +244,9 @@ func (f *Fleet) look(ctx context.Context) error {
 		f.client.Store(&client)
 	}
 	begin := time.Now()
-	results, err := f.do(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
+	// Not by a breaker: what is first to try again may have less time than a new connection
+	// takes.
+	results, err := f.send(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
 		return rueidis.Commands{b.Time().Build()}
 	})
 	if err != nil {

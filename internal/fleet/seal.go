@@ -13,13 +13,14 @@ import (
 	"authgear-forward-auth/resolver"
 )
 
-// secrets are what the fleet's secret is made into. Who reads Redis learns neither
+// secrets are what the fleet's secret is made into, others for each issuer: a credential
+// that is good at one Authgear project is not at another. Who reads Redis learns neither
 // credentials nor identities, and who writes to it without them forges nothing.
 type secrets struct{ names, values []byte }
 
-func newSecrets(fleet string) secrets {
+func newSecrets(fleet, issuer string) secrets {
 	derive := func(purpose string) []byte {
-		key, err := hkdf.Key(sha256.New, []byte(fleet), nil, "authgear-forward-auth "+purpose, 32)
+		key, err := hkdf.Key(sha256.New, []byte(fleet), []byte(issuer), "authgear-forward-auth "+purpose, 32)
 		if err != nil {
 			panic(err) // the length is too great for SHA-256; it is not
 		}
@@ -30,8 +31,8 @@ func newSecrets(fleet string) secrets {
 
 // KeySecret is what the replicas of a fleet key their credentials by, so that all
 // file the same one under the same [resolver.Key].
-func KeySecret(fleet string) []byte {
-	return hmacOf(newSecrets(fleet).names, []byte("resolver.Key"))
+func KeySecret(fleet, issuer string) []byte {
+	return hmacOf(newSecrets(fleet, issuer).names, []byte("resolver.Key"))
 }
 
 // name is under what the fleet files a credential. A Key itself must not be shown.

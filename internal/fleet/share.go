@@ -12,29 +12,45 @@ import (
 
 // Known returns a resolver that tells what the fleet knows: a session that Authgear
 // confirmed not before the Credentials ask for, or that a JWT is no good. Otherwise the
-// credentials are [resolver.ErrNotMine]. It asks nobody but Redis.
+// credentials are [resolver.ErrNotMine], or the error is another one where nobody knows.
+// It asks nobody but Redis.
 func (f *Fleet) Known() resolver.Resolver { return known{f} }
 
 type known struct{ *Fleet }
 
 func (k known) Resolve(ctx context.Context, c resolver.Credentials) (*resolver.Session, error) {
-	if !k.caughtUp.Load() {
-		return nil, resolver.ErrNotMine
+	if !k.isReady() {
+		return nil, errAlone
 	}
 	name := k.secrets.name(c.Key())
-	results, err := k.do(ctx, budget, func(b rueidis.Builder) rueidis.Commands {
-		return rueidis.Commands{b.Get().Key(valueKey(name)).Build()}
+	results, err := k.do(ctx, budgetOf(c), func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{get(b, name)}
 	})
 	if err != nil {
 		k.o.Count(Look, Error)
-		return nil, resolver.ErrNotMine
+		return nil, errAlone
 	}
 	s, err := k.value(name, results[0], c.NotBefore)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		k.o.Count(Look, OK)
 	}
-	k.o.Count(Look, OK)
-	return s, nil
+	return s, err
+}
+
+var errAlone = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errAway}
+
+// budgetOf returns how long to wait for Redis in one go. Where nobody waits for us it may
+// take its time: one that was busy for a moment costs no question.
+func budgetOf(c resolver.Credentials) time.Duration {
+	if c.Unhurried {
+		return patience
+	}
+	return budget
+}
+
+// get reads no more than a value may have, whatever is there.
+func get(b rueidis.Builder, name string) rueidis.Completed {
+	return b.Getrange().Key(valueKey(name)).Start(0).End(maxValue).Build()
 }
 
 // value reads what Redis had under a name.
@@ -43,7 +59,7 @@ func (f *Fleet) value(name string, result rueidis.RedisResult, notBefore time.Ti
 	switch {
 	case errors.Is(err, errClocks):
 		f.o.Count(Look, Clock)
-		return nil, resolver.ErrNotMine
+		return nil, errAlone
 	case err != nil:
 		f.o.Count(Look, None)
 		return nil, resolver.ErrNotMine
@@ -74,7 +90,7 @@ func (f *Fleet) open(name string, result rueidis.RedisResult) (*value, time.Time
 		return nil, time.Time{}, err
 	}
 	now := time.Now()
-	redis, err := f.clock.now(f.o.Skew)
+	_, redis, err := f.clock.now(f.o.Skew)
 	if err != nil {
 		return nil, time.Time{}, errClocks
 	}
@@ -98,27 +114,35 @@ type asking struct {
 func (a asking) Resolve(ctx context.Context, c resolver.Credentials) (*resolver.Session, error) {
 	name := a.secrets.name(c.Key())
 	leased := false
-	if a.caughtUp.Load() {
+	if a.isReady() {
 		var s *resolver.Session
-		if s, leased = a.lease(ctx, name, c.NotBefore); s != nil {
+		if s, leased = a.lease(ctx, name, c); s != nil {
 			return s, nil
 		}
 	}
 	asked := time.Now()
 	s, err := a.next.Resolve(ctx, c)
-	a.live.Go(func() { a.share(name, s, asked, leased) })
+	switch {
+	case err == nil:
+		a.live.Go(func() { a.share(name, s, asked, leased) })
+	case errors.Is(err, resolver.ErrInvalid):
+		a.forget(name, leased) // before anybody is told: what was confirmed before is not confirmed any more
+	case leased:
+		a.live.Go(func() { a.release(name) })
+	}
 	return s, err
 }
 
 // lease takes the right to ask, or waits for the answer of the replica that has it. It
 // returns neither if that takes too long.
-func (f *Fleet) lease(ctx context.Context, name string, notBefore time.Time) (s *resolver.Session, leased bool) {
-	end := time.Now().Add(patience)
-	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		results, err := f.do(ctx, budget, func(b rueidis.Builder) rueidis.Commands {
+func (f *Fleet) lease(ctx context.Context, name string, c resolver.Credentials) (s *resolver.Session, leased bool) {
+	began := time.Now()
+	end := began.Add(f.waits(ctx, c, began))
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, longestPause) {
+		results, err := f.do(ctx, budgetOf(c), func(b rueidis.Builder) rueidis.Commands {
 			return rueidis.Commands{
 				b.Set().Key(leaseKey(name)).Value(f.self).Nx().PxMilliseconds((f.o.Question + patience).Milliseconds()).Build(),
-				b.Get().Key(valueKey(name)).Build(),
+				get(b, name),
 			}
 		})
 		if err != nil {
@@ -126,7 +150,7 @@ func (f *Fleet) lease(ctx context.Context, name string, notBefore time.Time) (s 
 			return nil, false
 		}
 		leased = results[0].Error() == nil
-		if s, err := f.value(name, results[1], notBefore); err == nil {
+		if s, err := f.value(name, results[1], c.NotBefore); err == nil {
 			if leased {
 				f.live.Go(func() { f.release(name) })
 			}
@@ -144,10 +168,25 @@ func (f *Fleet) lease(ctx context.Context, name string, notBefore time.Time) (s 
 	}
 }
 
-// share tells the fleet what Authgear said, and gives the lease back.
+const longestPause = 50 * time.Millisecond
+
+// waits returns how long to wait for the answer that another replica asks for. Where nobody
+// waits for ours that is as long as there is time: else a fleet would ask the most when
+// Authgear is slow. Where an answer as old as theirs will not do, it is not at all.
+func (f *Fleet) waits(ctx context.Context, c resolver.Credentials, now time.Time) time.Duration {
+	if now.Sub(c.NotBefore) < patience {
+		return 0
+	}
+	if end, ok := ctx.Deadline(); ok && c.Unhurried {
+		return max(end.Sub(now)-f.o.Question, patience)
+	}
+	return patience
+}
+
+// share tells the fleet what Authgear confirmed, and gives the lease back.
 func (f *Fleet) share(name string, s *resolver.Session, asked time.Time, leased bool) {
-	redis, err := f.clock.now(f.o.Skew)
-	if s == nil || err != nil {
+	redis, _, err := f.clock.now(f.o.Skew)
+	if err != nil {
 		if leased {
 			f.release(name)
 		}
@@ -161,12 +200,26 @@ func (f *Fleet) share(name string, s *resolver.Session, asked time.Time, leased 
 
 func (f *Fleet) write(name string, v *value, lifetime time.Duration, leased bool) {
 	sealed := f.secrets.seal(name, v.encode())
+	if len(sealed) > maxValue {
+		return // and the lease ends by itself
+	}
 	_, err := f.do(context.Background(), time.Second, func(b rueidis.Builder) rueidis.Commands {
 		commands := rueidis.Commands{b.Set().Key(valueKey(name)).Value(sealed).PxMilliseconds(max(lifetime.Milliseconds(), 1)).Build()}
 		if leased {
 			commands = append(commands, b.Del().Key(leaseKey(name)).Build())
 		}
 		return commands
+	})
+	f.count(Share, err)
+}
+
+// forget takes from the fleet what Authgear confirmed earlier, and gives the lease back.
+func (f *Fleet) forget(name string, leased bool) {
+	_, err := f.do(context.Background(), budget, func(b rueidis.Builder) rueidis.Commands {
+		if leased {
+			return rueidis.Commands{b.Del().Key(valueKey(name), leaseKey(name)).Build()}
+		}
+		return rueidis.Commands{b.Del().Key(valueKey(name)).Build()}
 	})
 	f.count(Share, err)
 }
@@ -189,7 +242,7 @@ func (f *Fleet) count(operation string, err error) {
 // Refuse tells the fleet that Authgear says a JWT is no good, so that no replica answers
 // on its signature until it ends.
 func (f *Fleet) Refuse(c resolver.Credentials, until time.Time) {
-	redis, err := f.clock.now(f.o.Skew)
+	redis, _, err := f.clock.now(f.o.Skew)
 	if err != nil {
 		return
 	}

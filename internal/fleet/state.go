@@ -21,8 +21,8 @@ func (f *Fleet) noteRead() {
 // known.
 func (f *Fleet) Ahead() (time.Duration, bool) {
 	s := f.clock.seen.Load()
-	if s == nil || time.Since(s.at) > stale {
+	if s == nil || time.Since(s.end) > stale {
 		return 0, false
 	}
-	return s.redis.Sub(s.at.Round(0)), true
+	return s.redis.Sub(s.begin.Add(s.end.Sub(s.begin) / 2).Round(0)), true
 }

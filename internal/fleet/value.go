@@ -13,7 +13,7 @@ import (
 type value struct {
 	Refused bool  `json:",omitempty"` // a JWT that Authgear says is no good
 	Wall    int64 // when Authgear was asked: by the clock of the replica, in Unix nanoseconds,
-	Redis   int64 // and by that of Redis
+	Redis   int64 // and by that of Redis, or a little earlier
 	Session *resolver.Session
 }
 
@@ -21,6 +21,7 @@ var errClocks = errors.New("the clocks of the replicas and of Redis disagree: ar
 
 // asked returns when Authgear was asked, by the clock of this process: by both clocks at
 // least so long ago. If they disagree, one of them is wrong, and nothing can be said.
+// redisNow is the latest that it may be by the clock of Redis.
 func (v *value) asked(now, redisNow time.Time) (time.Time, error) {
 	wall := now.Round(0).Sub(time.Unix(0, v.Wall))
 	redis := redisNow.Sub(time.Unix(0, v.Redis))
@@ -33,6 +34,9 @@ func (v *value) asked(now, redisNow time.Time) (time.Time, error) {
 // maxDifference is how far two clocks may disagree about the age of a value; the older
 // age counts.
 const maxDifference = time.Second
+
+// maxValue is the longest value, sealed. Authgear's answer may have 32 KiB.
+const maxValue = 64 << 10
 
 func (v *value) encode() []byte {
 	text, err := json.Marshal(v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -24,7 +25,7 @@ type authority struct {
 	// says may be wrong when it arrives.
 	late atomic.Int64
 
-	service string // where events are passed on to
+	services []string // where events are passed on to: each to one of them
 
 	mu           sync.Mutex
 	delivered    map[string]chan struct{} // of those whose event is awaited :: user → closed when the service took it
@@ -94,7 +95,7 @@ func (a *authority) passOn(r *http.Request) {
 	if err != nil {
 		return
 	}
-	out, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.service+"/hooks/authgear", bytes.NewReader(body))
+	out, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.services[rand.IntN(len(a.services))]+"/hooks/authgear", bytes.NewReader(body))
 	if err != nil {
 		return
 	}

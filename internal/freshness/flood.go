@@ -41,17 +41,17 @@ const floodClients = 8 * resolver.MaxStrangers
 func playFlood(ctx context.Context, z size, binary string, n int64, atLeast time.Duration) (*flood, error) {
 	began := time.Now()
 	z.stall = 0
-	st, err := newStand(z, binary, nil)
+	st, err := newStand(z, binary, &scenario{})
 	if err != nil {
 		return nil, err
 	}
 	defer st.close()
 	good := st.bystanders(ctx)
 	f := &flood{good: result{scenario: &scenario{name: "flood"}, size: z}}
-	f.memory[0] = st.service.resident()
+	f.memory[0] = st.services[0].resident()
 	for i := range 2 {
 		f.send(ctx, st, n/2, atLeast/2)
-		f.memory[i+1] = st.service.resident()
+		f.memory[i+1] = st.services[0].resident()
 	}
 	good.end(&f.good)
 	f.goodAnswers = good.answers.Load()
@@ -76,7 +76,7 @@ func (f *flood) send(ctx context.Context, st *stand, n int64, atLeast time.Durat
 					sent.Add(-1)
 					return
 				}
-				switch a := st.service.ask(&session{field: "Authorization", value: "Bearer " + forge.token(i)}); a.status {
+				switch a := st.ask(&session{field: "Authorization", value: "Bearer " + forge.token(i)}); a.status {
 				case http.StatusUnauthorized:
 					denied.Add(1)
 				case http.StatusServiceUnavailable:

@@ -24,6 +24,7 @@ func main() {
 	z := size{stall: 10 * time.Second, atOnce: 250, bystanders: 200}
 	flag.DurationVar(&z.bound, "bound", 5*time.Second, "AUTHGEAR_MAX_STALENESS")
 	flag.IntVar(&z.revocations, "revocations", 1000, "in each scenario")
+	flag.IntVar(&z.atOnce, "at-once", z.atOnce, "so many of them at a time")
 	only := flag.String("only", "", "the scenarios whose names contain this")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,6 +66,15 @@ func run(ctx context.Context, z size, only string, stdout, progress io.Writer) e
 		problems = append(append(problems, r.problems()...), r.tooLate()...)
 	}
 	printTable(stdout, results)
+	if strings.Contains("fleet, side by side", only) {
+		fmt.Fprintln(progress, "fleet, side by side")
+		setUps, err := sideBySide(ctx, z, binary)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, setUps.problems(1.1)...)
+		setUps.print(stdout)
+	}
 	if strings.Contains("flood", only) {
 		fmt.Fprintln(progress, "flood")
 		f, err := playFlood(ctx, z, binary, badTokens, floodTime)

@@ -22,6 +22,8 @@ type result struct {
 
 	questions float64 // to the resolver, for each bystander and period
 	tooMany   bool    // for one of them
+
+	faults string // of Redis
 }
 
 func (r *result) add(o outcome) {
@@ -47,9 +49,6 @@ func percentile(values []time.Duration, of int) time.Duration {
 	return sorted[max(0, (len(sorted)*of+99)/100-1)]
 }
 
-// soon is how long a webhook may take in 99 of 100 cases.
-const soon = 50 * time.Millisecond
-
 // problems tells what breaks the promise. How soon an event works depends on the
 // machine, and is told apart.
 func (r *result) problems() (list []string) {
@@ -74,6 +73,9 @@ func (r *result) problems() (list []string) {
 	if r.unproven > 0 {
 		problem("%d sessions were never accepted before the revocation, or never denied after it", r.unproven)
 	}
+	if r.isFleet && r.unavailable+r.nothing > 0 {
+		problem("%d requests were answered 503, %d not at all, and Authgear was there", r.unavailable, r.nothing)
+	}
 	if r.during == nil && r.tooMany {
 		problem("a session was asked about more than once in a period of %s", r.period())
 	}
@@ -81,8 +83,8 @@ func (r *result) problems() (list []string) {
 }
 
 func (r *result) tooLate() (list []string) {
-	if late := percentile(r.last, 99); r.isWebhook && late > soon {
-		list = append(list, fmt.Sprintf("%s: p99 is %s, not %s", r.name, late, soon))
+	if late := percentile(r.last, 99); r.soon > 0 && late > r.soon {
+		list = append(list, fmt.Sprintf("%s: p99 is %s, not %s", r.name, late, r.soon))
 	}
 	return list
 }
@@ -96,6 +98,9 @@ func printTable(w io.Writer, results []*result) {
 			r.questions, r.wrong, r.unavailable, r.nothing)
 	}
 	for _, r := range results {
+		if r.faults != "" {
+			fmt.Fprintf(w, "\n%s: %s\n", r.name, r.faults)
+		}
 		if r.scenario.onSignature {
 			fmt.Fprintf(w, "\n%s: apart from these, %d requests with JWTs that had been revoked were answered 200 on the signature, "+
 				"the last one %s after the new process first saw its token.\n", r.name, r.onSignature, ms(r.longestSign))

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,17 +49,24 @@ type scenario struct {
 
 	stalls      bool // during takes as much longer
 	tells       bool // revoke tells the service, so no later request may pass
-	isWebhook   bool // the last 200 is to come soon
 	onSignature bool // the process dies, and the next one believes a JWT for one round trip
+	isFleet     bool // three replicas share a Redis; each request goes to one of them
+
+	soon time.Duration // that is how soon the last 200 is to come in 99 of 100 cases, if not 0
 }
 
 var scenarios = []scenario{
 	{name: "polling only", revoke: signOut},
-	{name: "webhook", revoke: disable, tells: true, isWebhook: true},
+	{name: "webhook", revoke: disable, tells: true, soon: 50 * time.Millisecond},
 	{name: "`/forget`", revoke: signOutAndForget, tells: true},
 	{name: "polling, resolver slow and then stalled", revoke: signOut, during: stall, stalls: true},
 	{name: "polling, SIGKILL and restart, `AUTHGEAR_CONFIRM=before`", revoke: signOut, during: crash, env: []string{"AUTHGEAR_CONFIRM=before"}},
 	{name: "polling, SIGKILL and restart, `AUTHGEAR_CONFIRM=after`", revoke: signOut, during: crash, onSignature: true},
+	{name: "fleet, polling only", revoke: signOut, isFleet: true},
+	{name: "fleet, webhook to one replica", revoke: disable, isFleet: true, soon: 100 * time.Millisecond},
+	{name: "fleet, `/forget` to one replica", revoke: signOutAndForget, isFleet: true, soon: 100 * time.Millisecond},
+	{name: "fleet, polling, Redis fails", revoke: signOut, isFleet: true, during: harmRedis},
+	{name: "fleet, all three ways, Redis fails", revoke: anyWay, isFleet: true, during: harmRedis},
 }
 
 // signOut is no event of Authgear's.
@@ -82,7 +90,11 @@ func disable(st *stand, s *session) (done time.Time, err error) {
 
 func signOutAndForget(st *stand, s *session) (time.Time, error) {
 	done, _ := signOut(st, s)
-	return done, st.service.forget(s)
+	return done, st.any().forget(s)
+}
+
+func anyWay(st *stand, s *session) (time.Time, error) {
+	return []func(*stand, *session) (time.Time, error){signOut, disable, signOutAndForget}[rand.IntN(3)](st, s)
 }
 
 // stall lets answers arrive long after they were worked out, and then none.
@@ -99,39 +111,89 @@ func stall(ctx context.Context, st *stand) (dead time.Time, err error) {
 // sessions were revoked a moment ago.
 func crash(ctx context.Context, st *stand) (dead time.Time, err error) {
 	sleep(ctx, st.window()/4+rand.N(st.window()/2))
-	st.service.kill()
+	st.services[0].kill()
 	dead = time.Now()
-	return dead, st.service.start()
+	return dead, st.services[0].start()
 }
 
 // A stand is what a scenario is played with.
 type stand struct {
 	size
 	authgear *authority
-	service  *service
+	services []*service
+	redis    *redis // nil: there is none
 }
 
-func newStand(z size, binary string, env []string) (*stand, error) {
-	authgear, err := newAuthority()
-	if err != nil {
+const replicas = 3 // of a fleet
+
+func newStand(z size, binary string, sc *scenario) (st *stand, err error) {
+	st = &stand{size: z}
+	defer func() {
+		if err != nil {
+			st.close()
+		}
+	}()
+	if st.authgear, err = newAuthority(); err != nil {
 		return nil, err
 	}
-	service, err := newService(binary, authgear.Origin(), append(z.env(), env...))
-	if err == nil {
-		err = service.start()
+	n, env := 1, append(z.env(), sc.env...)
+	if sc.isFleet {
+		if st.redis, err = startRedis(); err != nil {
+			return nil, err
+		}
+		n, env = replicas, append(env, st.redis.env(sc.during != nil)...)
 	}
-	if err != nil {
-		authgear.close()
-		return nil, err
+	return st, st.start(n, binary, env)
+}
+
+// start starts so many replicas.
+func (st *stand) start(n int, binary string, env []string) error {
+	for range n {
+		s, err := newService(binary, st.authgear.Origin(), env)
+		if err == nil {
+			err = s.start()
+		}
+		if err != nil {
+			return err
+		}
+		st.services = append(st.services, s)
+		st.authgear.services = append(st.authgear.services, "http://"+s.addr)
 	}
-	authgear.service = "http://" + service.addr
-	authgear.Webhook(authgear.Origin()+eventPath, webhookSecret)
-	return &stand{z, authgear, service}, nil
+	st.authgear.Webhook(st.authgear.Origin()+eventPath, webhookSecret)
+	return nil
 }
 
 func (st *stand) close() {
-	st.service.kill()
-	st.authgear.close()
+	for _, s := range st.services {
+		s.kill()
+	}
+	if st.redis != nil {
+		st.redis.close()
+	}
+	if st.authgear != nil {
+		st.authgear.close()
+	}
+}
+
+// any returns one of the services that take requests.
+func (st *stand) any() *service {
+	for {
+		if s := st.services[rand.IntN(len(st.services))]; !s.isOut.Load() {
+			return s
+		}
+	}
+}
+
+// ask sends a request of the session to one of the services, as a balancer does.
+func (st *stand) ask(who *session) answer { return st.any().ask(who) }
+
+// output is the end of what the services wrote.
+func (st *stand) output() string {
+	var all strings.Builder
+	for _, s := range st.services {
+		fmt.Fprintln(&all, s.out)
+	}
+	return all.String()
 }
 
 // window is how long revocations go on in a round: two cycles, and the stall.
@@ -142,7 +204,7 @@ func (sc *scenario) play(ctx context.Context, z size, binary string) (*result, e
 	if !sc.stalls {
 		z.stall = 0
 	}
-	st, err := newStand(z, binary, sc.env)
+	st, err := newStand(z, binary, sc)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +216,7 @@ func (sc *scenario) play(ctx context.Context, z size, binary string) (*result, e
 	}
 	others.end(r)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", sc.name, err, st.service.out)
+		return nil, fmt.Errorf("%s: %w\n%s", sc.name, err, st.output())
 	}
 	return r, ctx.Err()
 }
@@ -172,7 +234,7 @@ func (sc *scenario) round(ctx context.Context, st *stand, n int, r *result) erro
 		s := &subject{session: who, from: begin.Add(rand.N(st.bound)), end: revocations.Add(rand.N(st.window()))}
 		subjects = append(subjects, s)
 		for range 2 {
-			all.Go(func() { s.poll(ctx, st.service, st.bound) })
+			all.Go(func() { s.poll(ctx, st) })
 		}
 		all.Go(func() {
 			if err := s.revoke(ctx, st, sc.revoke); err != nil {
@@ -206,6 +268,9 @@ type bystanders struct {
 
 	since  time.Time // when their questions were counted first
 	before []int
+
+	mu    sync.Mutex
+	times []time.Duration // that the answers took
 }
 
 // bystanders begin in the course of one cycle; then they are counted.
@@ -216,7 +281,7 @@ func (st *stand) bystanders(ctx context.Context) *bystanders {
 		from := rand.N(st.bound)
 		b.all.Go(func() {
 			for sleep(ctx, from); ctx.Err() == nil; sleep(ctx, pauseBefore+rand.N(2*pauseBefore)) {
-				b.note(st.service.ask(who))
+				b.note(st.ask(who))
 			}
 		})
 	}
@@ -227,6 +292,9 @@ func (st *stand) bystanders(ctx context.Context) *bystanders {
 
 func (b *bystanders) note(a answer) {
 	b.answers.Add(1)
+	b.mu.Lock()
+	b.times = append(b.times, a.end.Sub(a.start))
+	b.mu.Unlock()
 	switch {
 	case a.status == http.StatusServiceUnavailable:
 		b.unavailable.Add(1)
@@ -241,6 +309,9 @@ func (b *bystanders) note(a answer) {
 func (b *bystanders) end(r *result) {
 	periods := float64(time.Since(b.since)) / float64(b.period())
 	after := b.authgear.asked(b.sessions)
+	if r.isFleet && r.during != nil {
+		r.faults = b.redis.faults()
+	}
 	b.stop()
 	b.all.Wait()
 	var sum int

@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -20,7 +23,9 @@ type service struct {
 	binary string
 	env    []string
 	addr   string
+	admin  string
 	client *fasthttp.HostClient
+	isOut  atomic.Bool // it gets no requests
 
 	cmd *exec.Cmd
 	out *tail
@@ -48,7 +53,7 @@ func newService(binary, endpoint string, env []string) (*service, error) {
 		defer l.Close()
 		addrs[i] = l.Addr().String()
 	}
-	s := &service{binary: binary, addr: addrs[0]}
+	s := &service{binary: binary, addr: addrs[0], admin: addrs[1]}
 	s.env = append(os.Environ(), "AUTHGEAR_ENDPOINT="+endpoint, "AUTHGEAR_LISTEN="+addrs[0], "AUTHGEAR_ADMIN_LISTEN="+addrs[1],
 		"AUTHGEAR_LOG_DECISIONS=none", "AUTHGEAR_WEBHOOK_SECRET="+webhookSecret)
 	s.env = append(s.env, env...)
@@ -83,6 +88,45 @@ func (s *service) start() error {
 func (s *service) kill() {
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
+}
+
+// restart ends it as an orchestrator does, and starts it again. It returns when it is ready.
+func (s *service) restart() error {
+	s.isOut.Store(true)
+	time.Sleep(100 * time.Millisecond) // for what is on the way
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		return fmt.Errorf("the service ended with %w\n%s", err, s.out)
+	}
+	s.client.CloseIdleConnections() // which lead nowhere
+	if err := s.start(); err != nil {
+		return err
+	}
+	for range 1000 {
+		if status, _, err := fasthttp.Get(nil, "http://"+s.admin+"/readyz"); err == nil && status == fasthttp.StatusOK {
+			s.isOut.Store(false)
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("the service is not ready:\n%s", s.out)
+}
+
+// looks returns how often the service looked at what it remembers, and how often it found
+// a session there that would do.
+func (s *service) looks() (all, hits float64, err error) {
+	_, body, err := fasthttp.Get(nil, "http://"+s.admin+"/metrics")
+	for line := range strings.Lines(string(body)) {
+		labels, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if result, ok := strings.CutPrefix(labels, `authgear_forward_auth_sessions_total{result="`); ok && result != `refresh"}` {
+			n, _ := strconv.ParseFloat(value, 64)
+			all += n
+			if result == `hit"}` {
+				hits += n
+			}
+		}
+	}
+	return all, hits, err
 }
 
 // resident is how much memory the service has now, as Linux tells.

@@ -34,11 +34,11 @@ const (
 
 // poll asks until the session was denied and for some longer than the bound
 // after its revocation, or until that takes too long.
-func (s *subject) poll(ctx context.Context, service *service, bound time.Duration) {
+func (s *subject) poll(ctx context.Context, st *stand) {
 	sleep(ctx, time.Until(s.from))
 	for over := false; !over && ctx.Err() == nil; {
 		var pause time.Duration
-		pause, over = s.note(service.ask(s.session), bound)
+		pause, over = s.note(st.ask(s.session), st.bound)
 		sleep(ctx, pause/2+rand.N(pause))
 	}
 }

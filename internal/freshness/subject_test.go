@@ -69,7 +69,7 @@ func TestABrokenPromiseIsToldOf(t *testing.T) {
 		}
 	}
 	slow := []time.Duration{time.Second}
-	if r := (&result{scenario: &scenario{isWebhook: true}, last: slow}); len(r.tooLate()) != 1 {
+	if r := (&result{scenario: &scenario{soon: 50 * time.Millisecond}, last: slow}); len(r.tooLate()) != 1 {
 		t.Error("a slow webhook is not told of")
 	}
 	if r := (&result{scenario: &scenario{}, last: slow}); len(r.tooLate()) != 0 {

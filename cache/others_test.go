@@ -1,0 +1,165 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+// others are the other replicas, and what they were told.
+type others struct {
+	mu      sync.Mutex
+	known   func(resolver.Credentials) (*resolver.Session, error)
+	asked   []question
+	refused atomic.Int32
+	left    []resolver.Key
+}
+
+// A question to the others: how old an answer may be.
+type question struct {
+	oldest    time.Duration
+	unhurried bool
+}
+
+func (o *others) Resolve(_ context.Context, c resolver.Credentials) (*resolver.Session, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, question{time.Since(c.NotBefore), c.Unhurried})
+	return o.known(c)
+}
+
+func (o *others) know(f func(resolver.Credentials) (*resolver.Session, error)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.known = f
+}
+
+// lastAsked is what the last question was.
+func (o *others) lastAsked() question {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.asked[len(o.asked)-1]
+}
+
+// amongOthers tells a story with others that know nothing at first.
+func amongOthers(t *testing.T, options Options, story func(w *world, o *others)) {
+	o := &others{known: func(resolver.Credentials) (*resolver.Session, error) { return nil, resolver.ErrNotMine }}
+	options.Others = &Others{
+		Known:   o,
+		Refused: func(resolver.Credentials, time.Time) { o.refused.Add(1) },
+		Left:    func(key resolver.Key, _ time.Time) { o.left = append(o.left, key) },
+	}
+	inWorld(t, options, func(w *world) { story(w, o) })
+}
+
+// confirmed is what others know who asked so long ago.
+func confirmed(ago time.Duration) func(resolver.Credentials) (*resolver.Session, error) {
+	return func(c resolver.Credentials) (*resolver.Session, error) {
+		at := time.Now().Add(-ago)
+		if at.Before(c.NotBefore) {
+			return nil, resolver.ErrNotMine
+		}
+		return &resolver.Session{UserID: userOf(c), Confirmed: at}, nil
+	}
+}
+
+func TestWhatOthersWereToldCostsNoQuestion(t *testing.T) {
+	for _, o := range []Options{{}, hybrid} {
+		amongOthers(t, o, func(w *world, o *others) {
+			o.know(confirmed(bound / 2))
+			s := w.expect("opaque/1", "who")
+			w.questions(0)
+			if ago := time.Since(s.Confirmed); ago != bound/2 {
+				t.Errorf("confirmed %s ago", ago)
+			}
+			// It ages as if it had been asked for here.
+			w.set(func() { w.revoked["opaque"] = true })
+			o.know(confirmed(time.Hour))
+			time.Sleep(bound/2 + 1)
+			w.expect("opaque/1", "worthless")
+		})
+	}
+}
+
+func TestOthersAreAskedForWhatWillDo(t *testing.T) {
+	amongOthers(t, Options{}, func(w *world, o *others) {
+		w.expect("opaque/1", "who")
+		if q := o.lastAsked(); q != (question{bound, false}) {
+			t.Errorf("seen first: %+v", q)
+		}
+		time.Sleep(bound * 9 / 10)
+		w.expect("opaque/1", "who")
+		if q := o.lastAsked(); q != (question{bound * 6 / 10, true}) {
+			t.Errorf("used for long: %+v", q)
+		}
+		w.ForgetUser("opaque", time.Now(), true, time.Now())
+		forgotten := time.Now()
+		o.know(confirmed(time.Second)) // which is too old now
+		w.expect("opaque/1", "who")
+		if s := w.expect("opaque/1", "who"); s.Confirmed.Before(forgotten) {
+			t.Errorf("confirmed %s before the event", forgotten.Sub(s.Confirmed))
+		}
+	})
+}
+
+func TestAJWTThatOthersRefuseWaitsForAuthgear(t *testing.T) {
+	amongOthers(t, hybrid, func(w *world, o *others) {
+		o.know(func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.InvalidError{Reason: resolver.Revoked}
+		})
+		w.expect("ada/1", "who") // not on its signature; and Authgear has the last word
+		w.set(func() { w.revoked["bob"] = true })
+		w.expect("bob/1", "worthless")
+		if n := o.refused.Load(); n != 1 {
+			t.Errorf("others were told of %d refused JWTs, want 1", n)
+		}
+	})
+}
+
+func TestOthersAreToldWhoLeft(t *testing.T) {
+	for name, tt := range map[string]struct {
+		used bool
+		err  error // what others say
+		told int
+	}{
+		"known here":          {true, resolver.ErrNotMine, 1},
+		"known there":         {false, nil, 1},
+		"known nowhere":       {false, resolver.ErrNotMine, 0},
+		"nobody can be asked": {false, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("away")}, 1},
+	} {
+		amongOthers(t, Options{}, func(w *world, o *others) {
+			if tt.used {
+				w.expect("opaque/1", "who")
+			}
+			o.know(func(c resolver.Credentials) (*resolver.Session, error) {
+				return &resolver.Session{UserID: userOf(c), Confirmed: time.Now()}, tt.err
+			})
+			w.Forget(t.Context(), token("opaque/1"))
+			if len(o.left) != tt.told {
+				t.Errorf("%s: others were told of %d who left, want %d", name, len(o.left), tt.told)
+			}
+		})
+	}
+}
+
+// While nobody can tell strangers from others, they must not fill the memory.
+func TestStrangersWhoLeaveAreBounded(t *testing.T) {
+	amongOthers(t, Options{}, func(w *world, o *others) {
+		o.know(func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("away")}
+		})
+		var c resolver.Credentials
+		for i := range 1<<16 + 1000 {
+			c = token("opaque/" + string(rune(i%1000)) + time.Duration(i).String())
+			w.Forget(t.Context(), c)
+		}
+		if n := len(o.left); n != 1<<16 {
+			t.Errorf("%d are marked, want %d", n, 1<<16)
+		}
+	})
+}

@@ -1,0 +1,229 @@
+package fleet
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/resolver"
+)
+
+// freePort returns one that a cluster may have, whose bus is 10000 above.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if port := l.Addr().(*net.TCPAddr).Port; port < 55000 {
+			return fmt.Sprint(port)
+		}
+	}
+}
+
+// listening runs a redis-server at a port.
+func listening(t *testing.T, port string, args ...string) *os.Process {
+	t.Helper()
+	return runRedis(t, "tcp", "127.0.0.1:"+port, append(args, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())...)
+}
+
+// cli runs redis-cli, which must do as it is told.
+func cli(t *testing.T, port string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("redis-cli", append([]string{"-p", port}, args...)...).CombinedOutput()
+	if err != nil || strings.HasPrefix(string(out), "ERR") {
+		t.Fatalf("redis-cli %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// share makes one replica share a few sessions and an event, and waits until the other knows.
+func (r *replica) share(t *testing.T, other *replica, name string) {
+	t.Helper()
+	heard := len(other.heard())
+	for i := range 10 {
+		token := bearer(fmt.Sprint(name, i))
+		eventually(t, name+": a session is shared", func() bool {
+			if _, err := r.Asking(&authgear{}).Resolve(t.Context(), token); err != nil {
+				t.Error(err)
+			}
+			_, err := other.Known().Resolve(t.Context(), token)
+			return err == nil
+		})
+	}
+	r.Tell(Event{User: name})
+	eventually(t, name+": an event is told", func() bool { return len(other.heard()) == heard+1 })
+	r.Asking(nobody).Resolve(t.Context(), notBefore(bearer(name+"0"), time.Now()))
+	eventually(t, name+": that a session is gone is shared", func() bool {
+		_, err := other.Known().Resolve(t.Context(), bearer(name+"0"))
+		return errors.Is(err, resolver.ErrNotMine)
+	})
+}
+
+// What docs/fleet.md says that a user of Redis needs.
+var (
+	aclPlain   = []string{"resetkeys", "~afa:*", "resetchannels", "-@all", "+ping", "+time", "+set", "+getrange", "+del", "+xadd", "+xread"}
+	aclCluster = append(aclPlain[:len(aclPlain):len(aclPlain)], "+cluster|slots", "+cluster|shards")
+	aclMaster  = append(aclPlain[:len(aclPlain):len(aclPlain)], "+role")
+)
+
+// addUser makes a user with no more rights than that.
+func addUser(t *testing.T, port string, acl []string) {
+	t.Helper()
+	cli(t, port, append([]string{"acl", "setuser", "afa", "on", ">password"}, acl...)...)
+}
+
+// nothingRefused tells whether the user lacked no right: none but the name of the client
+// library, which is told without need.
+func nothingRefused(t *testing.T, port string) {
+	t.Helper()
+	if log := cli(t, port, "acl", "log"); strings.Contains(log, "object") {
+		for _, refused := range strings.Split(log, "object")[1:] {
+			if what := strings.Fields(refused)[0]; what != "client|setinfo" && what != "cluster|slots" {
+				t.Errorf("it may not %s", what)
+			}
+		}
+	}
+}
+
+func TestAUserOfRedisNeedsFewRights(t *testing.T) {
+	port := freePort(t)
+	listening(t, port, "--port", port)
+	addUser(t, port, aclPlain)
+	r := &redis{url: "redis://afa:password@127.0.0.1:" + port}
+	one, two := join(t, r), join(t, r)
+	one.share(t, two, "acl")
+	nothingRefused(t, port)
+	for i, right := range aclPlain {
+		command, ok := strings.CutPrefix(right, "+")
+		if !ok || command == "ping" { // it is sent when nothing else was
+			continue
+		}
+		addUser(t, port, append([]string{"reset", "on", ">password"}, append(aclPlain[:i:i], aclPlain[i+1:]...)...))
+		eventually(t, command+" is asked for", func() bool {
+			token := notBefore(bearer(command), time.Now())
+			one.Asking(&authgear{}).Resolve(t.Context(), token)
+			one.Asking(nobody).Resolve(t.Context(), token)
+			one.Tell(Event{User: command})
+			return strings.Contains(cli(t, port, "acl", "log"), command)
+		})
+		addUser(t, port, aclPlain)
+	}
+}
+
+func TestACluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	create := []string{"--cluster", "create"}
+	var ports []string
+	for range 3 {
+		port := freePort(t)
+		ports = append(ports, port)
+		create = append(create, "127.0.0.1:"+port)
+		listening(t, port, "--port", port, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		addUser(t, port, aclCluster)
+	}
+	cli(t, ports[0], append(create, "--cluster-yes")...)
+	eventually(t, "it is one", func() bool {
+		for _, port := range ports {
+			if !strings.Contains(cli(t, port, "cluster", "info"), "cluster_state:ok") {
+				return false
+			}
+		}
+		return true
+	})
+	r := &redis{url: "redis://afa:password@127.0.0.1:" + ports[0] + "?addr=127.0.0.1:" + ports[1]}
+	one, two := join(t, r), join(t, r)
+	one.share(t, two, "cluster")
+	for _, port := range ports {
+		nothingRefused(t, port)
+	}
+}
+
+func TestAFailoverOfSentinel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	first, second, watch := freePort(t), freePort(t), freePort(t)
+	master := listening(t, first, "--port", first)
+	listening(t, second, "--port", second, "--replicaof", "127.0.0.1 "+first, "--repl-diskless-sync-delay", "0")
+	for _, port := range []string{first, second} {
+		addUser(t, port, aclMaster)
+	}
+	eventually(t, "it follows", func() bool { return strings.Contains(cli(t, second, "info", "replication"), "master_link_status:up") })
+	conf := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 %s 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n", watch, first)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runRedis(t, "tcp", "127.0.0.1:"+watch, conf, "--sentinel")
+	eventually(t, "Sentinel knows the replica", func() bool { return strings.Contains(cli(t, watch, "sentinel", "replicas", "main"), second) })
+
+	r := &redis{url: "redis://afa:password@127.0.0.1:" + watch + "?master_set=main"}
+	one, two := join(t, r), join(t, r)
+	one.share(t, two, "before")
+	master.Kill()
+	ada := &authgear{}
+	for i := 0; !strings.Contains(cli(t, watch, "sentinel", "get-master-addr-by-name", "main"), second); i++ {
+		if _, err := one.Asking(ada).Resolve(t.Context(), bearer(fmt.Sprint("meanwhile", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ada.calls.Load() == 0 {
+		t.Error("nothing was asked meanwhile")
+	}
+	one.share(t, two, "after")
+	nothingRefused(t, second)
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, cert, key)
+	t.Setenv("SSL_CERT_FILE", cert)
+	port := freePort(t)
+	listening(t, port, "--port", "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
+	r := &redis{url: "rediss://localhost:" + port}
+	join(t, r).share(t, join(t, r), "tls")
+}
+
+func writeCertificate(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
