@@ -1,16 +1,17 @@
 # Two commands do all set-up: `make demo` runs the main job, `make test` passes the tests.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness bench build lint nginx haproxy redis-server systemd-analyze proxies containers alerts
+.PHONY: all demo test fuzz freshness floods faults soak memory bench build lint vulnerabilities nginx haproxy redis-server systemd-analyze proxies containers alerts
 
 all: build
 
 # nethttpomithttp2: nothing here speaks HTTP/2, which would be half a megabyte.
 build:
-	CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/authgear-forward-auth .
+	CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/authgear-forward-auth .
 
 demo: nginx build
 	@scripts/demo.sh
@@ -34,6 +35,11 @@ fuzz:
 freshness: redis-server
 	go run ./internal/freshness
 
+# These put the real service through what docs/reliability.md tells, and write its tables:
+# some 12, 3, 30 and 15 minutes. `make test` runs short forms.
+floods faults soak memory:
+	go run ./internal/reliability -update docs/reliability.md $@
+
 # bench measures what the service costs, beside the least that it could, and writes
 # the table of docs/benchmarks.md. It takes some 15 minutes on a quiet machine of two
 # cores; `go run ./internal/bench -only hot` measures some rows, -quick gives a short form.
@@ -45,6 +51,10 @@ lint:
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go run $(ACTIONLINT) .github/workflows/*.yml
+
+# vulnerabilities asks vuln.go.dev, so it needs the network: CI runs it.
+vulnerabilities:
+	go run $(GOVULNCHECK) ./...
 
 # nginx is what the demo runs. The tests run HAProxy and Redis, too, and ask systemd
 # what it makes of our units.

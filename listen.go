@@ -28,6 +28,8 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certif
 	}
 	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
 	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
+	server.most, server.crowded = mostConnections(), warn(log, "too many connections")
+	admServer.crowded = server.crowded
 	failed := make(chan error, 2)
 	go func() { failed <- server.serve() }()
 	go func() { failed <- admServer.serve() }()
@@ -84,7 +86,16 @@ func listeners(log zerolog.Logger, set settings) (main, adm net.Listener, err er
 			return nil, nil, fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
 		}
 	}
+	if !isPrivate(adm.Addr()) {
+		log.Warn().Stringer("at", adm.Addr()).Msg("other machines can reach the admin listener, which asks for no credential: let a firewall or NetworkPolicy keep them away, or see AUTHGEAR_ADMIN_LISTEN")
+	}
 	return main, adm, nil
+}
+
+// isPrivate tells whether only this machine reaches an address.
+func isPrivate(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 // listener opens a TCP address or unix:/path/to.sock. A socket that a dead

@@ -101,6 +101,9 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	for _, warning := range unknownSettings(os.Environ()) {
 		log.Warn().Msg(warning)
 	}
+	if err := leaveNoCore(); err != nil {
+		log.Warn().Err(err).Msg("a crash may leave a core dump, which holds credentials")
+	}
 
 	service, err := assemble(set, log)
 	if err != nil {

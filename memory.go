@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"syscall"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -47,3 +48,7 @@ func gcPercent(inUse uint64) int {
 	live := max(float64(inUse), 4<<20) // with less, Go does not begin
 	return int(100 * max(garbage*live, least) / live)
 }
+
+// leaveNoCore keeps what is in memory, such as credentials, off the disk if the process is
+// made to dump it.
+func leaveNoCore() error { return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) }

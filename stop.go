@@ -21,6 +21,8 @@ type server struct {
 	listener net.Listener
 	tls      *tls.Config // nil: without TLS
 	refused  func(error) // is told why there is no TLS with a peer
+	most     int         // connections at a time; 0: any number
+	crowded  func(error) // is told that there are too many
 	stopping atomic.Bool
 	busy     atomic.Int64 // requests being answered
 }
@@ -49,6 +51,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 
 func (s *server) serve() error {
 	w := newWatch(s.listener, s.tls, s.refused)
+	w.most, w.crowded = s.most, s.crowded
 	defer w.stop()
 	return s.Serve(w)
 }

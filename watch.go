@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"authgear-forward-auth/resolver"
 )
 
 // A watch is a listener that closes connections which stand still for too long. It
@@ -20,6 +23,8 @@ type watch struct {
 	net.Listener
 	tls     *tls.Config  // nil: without TLS
 	refused func(error)  // is told why a handshake failed
+	most    int          // connections at a time; 0: any number
+	crowded func(error)  // is told that there are too many
 	now     atomic.Int64 // in seconds since it began
 	mu      sync.Mutex
 	conns   map[*watchedConn]bool
@@ -77,7 +82,7 @@ func (w *watch) look() {
 func (w *watch) stop() { close(w.ended) }
 
 func (w *watch) Accept() (net.Conn, error) {
-	under, err := w.Listener.Accept()
+	under, err := w.accept()
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +94,55 @@ func (w *watch) Accept() (net.Conn, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.most > 0 && len(w.conns) >= w.most {
+		w.makeRoom()
+	}
 	w.conns[c] = true
 	return c, nil
+}
+
+// accept waits until there is a file for the connection. That there is none passes, and is
+// no reason to stop serving.
+func (w *watch) accept() (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := w.Listener.Accept()
+		if !isShortage(err) {
+			return c, err
+		}
+		w.crowded(err)
+		time.Sleep(pause)
+	}
+}
+
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+// makeRoom closes the connection whose peer has been waited for the longest.
+func (w *watch) makeRoom() {
+	var idlest *watchedConn
+	for c := range w.conns {
+		if c.phase() != answering && (idlest == nil || c.since.Load() < idlest.since.Load()) {
+			idlest = c
+		}
+	}
+	w.crowded(fmt.Errorf("%d connections are the most that leave files for questions to Authgear (see LimitNOFILE): the idlest one is closed for each new one", w.most))
+	if idlest != nil {
+		delete(w.conns, idlest)
+		idlest.under.Close()
+	}
+}
+
+// mostConnections is how many leave files for questions to Authgear, the operator's
+// listener and a fleet's Redis.
+func mostConnections() int {
+	const reserved = 2 * resolver.MaxQuestions
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	most := int(min(limit.Cur, 1<<30))
+	return most - min(most/2, reserved)
 }
 
 // A watchedConn knows since when it is in its phase.

@@ -50,6 +50,7 @@ func NewRemote(o RemoteOptions) *Remote {
 			NoDefaultUserAgentHeader: true,
 			DisablePathNormalizing:   true,
 			MaxConns:                 maxConns,
+			ConnPoolStrategy:         fasthttp.LIFO, // those that a rush has opened fall idle, and end, when it is over
 			// One more, for a kept connection that ended just then.
 			MaxIdemponentCallAttempts: 2,
 			MaxIdleConnDuration:       10 * time.Second,

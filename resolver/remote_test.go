@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,5 +226,45 @@ func TestWhatTheResolverSendsBackIsNotTold(t *testing.T) {
 				t.Errorf("the error is %v, want an outage without the secret", err)
 			}
 		})
+	}
+}
+
+// Those that a rush has opened are no more used when it is over.
+func TestOneQuestionAtATimeUsesOneConnection(t *testing.T) {
+	var mu sync.Mutex
+	used := map[string]bool{} // :: address of our end
+	rush := make(chan struct{})
+	var waiting atomic.Int32
+	authgear := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if waiting.Add(1) == 10 {
+			close(rush)
+		}
+		<-rush
+		mu.Lock()
+		defer mu.Unlock()
+		used[r.RemoteAddr] = true
+	}))
+	defer authgear.Close()
+	at, err := url.Parse(authgear.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := resolver.NewRemote(resolver.RemoteOptions{Endpoint: at, URL: at, Timeout: time.Minute})
+	ask := func() {
+		remote.Resolve(t.Context(), resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: "token"}}})
+	}
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(ask)
+	}
+	all.Wait()
+	mu.Lock()
+	clear(used)
+	mu.Unlock()
+	for range 10 {
+		ask()
+	}
+	if len(used) != 1 {
+		t.Errorf("%d connections, want 1", len(used))
 	}
 }

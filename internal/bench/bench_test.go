@@ -184,19 +184,3 @@ func TestAVerdict(t *testing.T) {
 		}
 	}
 }
-
-func TestTheReportTakesThePlaceOfTheOldOne(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "benchmarks.md")
-	if err := os.WriteFile(file, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := writeInto(file, "new\n"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if want := "before\n" + beginMark + "new\n" + endMark + "after\n"; err != nil || string(got) != want {
-		t.Errorf("%q, %v, want %q", got, err, want)
-	}
-}

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // The cores.
@@ -96,7 +98,7 @@ func run(ctx context.Context, z size, only, update string, stdout, progress io.W
 	report := b.report(lines)
 	fmt.Fprint(stdout, report)
 	if update != "" {
-		return writeInto(update, report)
+		return lab.WriteInto(update, "make bench", report)
 	}
 	return nil
 }

@@ -120,25 +120,6 @@ func firstLine(program string, args ...string) string {
 	return string(bytes.TrimSpace(first))
 }
 
-// Marks in the document, between which the report stands.
-const (
-	beginMark = "<!-- make bench: begin -->\n"
-	endMark   = "<!-- make bench: end -->\n"
-)
-
-func writeInto(file, report string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := bytes.Cut(text, []byte(beginMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no lines %q and %q", file, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
-	}
-	return os.WriteFile(file, bytes.Join([][]byte{before, []byte(beginMark), []byte(report), []byte(endMark), after}, nil), 0o644)
-}
-
 // How figures are told.
 
 // rates are the answers in a second, by the CPU time of the server and by the clock,
