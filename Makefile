@@ -5,7 +5,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness floods faults soak memory bench build lint vulnerabilities nginx haproxy redis-server systemd-analyze proxies containers alerts
+.PHONY: all demo test fuzz freshness floods faults soak memory bench build lint vulnerabilities nginx haproxy redis-server systemd-analyze chromium proxies containers alerts page
 
 all: build
 
@@ -19,7 +19,7 @@ demo: nginx build
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
 # Allocations are counted without the detector of races, which makes some.
-test: nginx haproxy redis-server systemd-analyze proxies lint containers alerts
+test: nginx haproxy redis-server systemd-analyze chromium proxies lint containers alerts page
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run Allocates ./cache ./internal/forwardauth
 	scripts/fuzz.sh 5s
@@ -56,13 +56,14 @@ lint:
 vulnerabilities:
 	go run $(GOVULNCHECK) ./...
 
-# nginx is what the demo runs. The tests run HAProxy and Redis, too, and ask systemd
-# what it makes of our units.
+# nginx is what the demo runs. The tests run HAProxy and Redis, too, ask systemd what it
+# makes of our units, and look at the status page in Chromium.
 nginx: PACKAGE = nginx-light
 haproxy: PACKAGE = haproxy
 redis-server: PACKAGE = redis-server
 systemd-analyze: PACKAGE = systemd
-nginx haproxy redis-server systemd-analyze:
+chromium: PACKAGE = chromium
+nginx haproxy redis-server systemd-analyze chromium:
 	@command -v $@ >/dev/null || [ -x /usr/sbin/$@ ] || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGE); \
@@ -100,3 +101,8 @@ containers: bin/traefik bin/lego/go.mod
 # service exports.
 alerts:
 	cd e2e/prometheus && go vet ./... && go test -count=1 ./...
+
+# page looks at the status page as an operator does. `cd e2e/page && go test -run Pictures
+# -update` makes the pictures of docs/status-page.md anew.
+page: chromium
+	cd e2e/page && go vet ./... && go test -count=1 ./...

@@ -56,7 +56,7 @@ type settings struct {
 	TrustedProxies prefixes `envconfig:"AUTHGEAR_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7" unset:"loopback and private ranges"`
 	// where proxies ask
 	Listen address `envconfig:"AUTHGEAR_LISTEN" default:":4180"`
-	// for you, not for clients: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`, `/debug/pprof/`
+	// for you, not for clients: the status page, `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`, `/debug/pprof/`
 	AdminListen address `envconfig:"AUTHGEAR_ADMIN_LISTEN" default:"127.0.0.1:4181"`
 	// a file with the certificate of the main listener, and those between it and its CA
 	TLSCert string `envconfig:"AUTHGEAR_TLS_CERT" unset:"off"`

@@ -13,6 +13,7 @@ import (
 
 	"authgear-forward-auth/internal/explain"
 	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/resolver"
 )
 
 // Service is what the operator is told of.
@@ -38,10 +39,27 @@ type About struct {
 	Started      time.Time `json:"started"`
 }
 
-// Handler serves /healthz, /readyz, /metrics, /status, /explain and /debug/pprof/.
+// Handler serves the status page at /, and /healthz, /readyz, /metrics, /status, /explain
+// and /debug/pprof/.
 func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; charset=utf-8")
-	switch path := string(ctx.Path()); path {
+	for name, value := range map[string]string{
+		fasthttp.HeaderXContentTypeOptions: "nosniff", fasthttp.HeaderReferrerPolicy: "no-referrer",
+		fasthttp.HeaderCacheControl: "no-store", "Cross-Origin-Resource-Policy": "same-origin",
+	} {
+		ctx.Response.Header.Set(name, value)
+	}
+	path := string(ctx.Path())
+	if path == "/" { // a link may lead here from anywhere: the page tells nothing by itself
+		servePage(ctx)
+		return
+	}
+	if why := foreign(ctx); why != "" {
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		ctx.SetBodyString(why + "\n")
+		return
+	}
+	switch path {
 	case "/healthz":
 		ctx.SetBodyString("ok\n")
 	case "/readyz":
@@ -74,11 +92,20 @@ func (s *Service) ready(ctx *fasthttp.RequestCtx) {
 func (s *Service) status(ctx *fasthttp.RequestCtx) {
 	writeJSON(ctx, struct {
 		About
-		Missing []string                `json:"missing"`
-		Remarks []string                `json:"remarks"`
-		KeyIDs  []string                `json:"key_ids"`
-		Denials []*forwardauth.Decision `json:"denials"` // the latest first
-	}{s.About, s.Missing(), s.Remarks(), s.KeyIDs(), s.Denials()})
+		Missing []string                   `json:"missing"`
+		Remarks []string                   `json:"remarks"`
+		KeyIDs  []string                   `json:"key_ids"`
+		Denials []*forwardauth.Decision    `json:"denials"` // the latest first
+		Next    map[resolver.Reason]string `json:"next"`    // what to do about each reason
+	}{s.About, list(s.Missing()), list(s.Remarks()), list(s.KeyIDs()), list(s.Denials()), explain.Next()})
+}
+
+// list is never null in JSON.
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
 }
 
 // MaxBody is how long what is to be explained may be, in bytes.
@@ -92,7 +119,6 @@ func (s *Service) explain(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 		return
 	}
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
 	fields, err := explain.Read(ctx.PostBody())
 	if err != nil {
 		ctx.SetStatusCode(fasthttp.StatusBadRequest)

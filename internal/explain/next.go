@@ -2,6 +2,9 @@ package explain
 
 import "authgear-forward-auth/resolver"
 
+// Next returns what to do about each reason. It must not be changed.
+func Next() map[resolver.Reason]string { return next }
+
 // next is what to do about each reason.
 var next = map[resolver.Reason]string{
 	resolver.OK:                  "Nothing: the request passes. If the application still refuses it, look at the X-Authgear-* fields that reach it (the doctor command does).",
