@@ -80,7 +80,7 @@ func TestNothingThatAClientAsksForIsPolicy(t *testing.T) {
 		"//", "//nginx?optional", "/odd//a", "/odd/%2e%2e/a", "/odd;a=b/c;d", "/odd%2fa", "/%zz", "/odd%00", "/http://other/nginx?optional", "/\xc3\xa4",
 		"/" + strings.Repeat("x", 8000),
 	} {
-		want, _, _ := strings.Cut(target, "?")
+		want := target[:min(strings.IndexAny(target+"?", "?#"), 1024)] // what may be logged of a path
 		if resp, _ := check(t, s, "GET", target); resp.StatusCode != 401 {
 			t.Errorf("%.60q: a visitor gets status %d, want 401", target, resp.StatusCode)
 		}

@@ -125,7 +125,7 @@ func (s *Service) explain(ctx *fasthttp.RequestCtx) {
 		ctx.SetBodyString(err.Error() + "\n")
 		return
 	}
-	report := s.Explain(ctx, fields, string(ctx.URI().QueryString()))
+	report := s.Explain(context.Background(), fields, string(ctx.URI().QueryString()))
 	if strings.Contains(string(ctx.Request.Header.Peek(fasthttp.HeaderAccept)), "application/json") {
 		writeJSON(ctx, report)
 		return
