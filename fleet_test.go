@@ -1,9 +1,6 @@
 package main
 
 import (
-	"net"
-	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,34 +10,10 @@ import (
 	"authgear-forward-auth/internal/proxytest"
 )
 
-// startRedis runs a real redis-server until the test ends.
-func startRedis(t *testing.T) (url string, process *os.Process) {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("redis-server is not installed: make redis-server")
-	}
-	addr := proxytest.FreeAddr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGCONT)
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	proxytest.Eventually(t, "Redis listens", func() bool { return proxytest.Accepts(addr) })
-	return "redis://" + addr, cmd.Process
-}
-
 func TestAStopUnderLoadWhileRedisHangs(t *testing.T) {
-	url, redis := startRedis(t)
-	s, authgear := start(t, "AUTHGEAR_REDIS_URL="+url, "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef")
+	addr, redis := proxytest.Redis(t)
+	t.Cleanup(func() { redis.Signal(syscall.SIGCONT) })
+	s, authgear := start(t, "AUTHGEAR_REDIS_URL=redis://"+addr, "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef")
 	ada := authgear.AddUser(authgeartest.User{ID: "ada"})
 	var all sync.WaitGroup
 	var answers atomic.Int64

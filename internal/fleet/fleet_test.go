@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"authgear-forward-auth/internal/proxytest"
 	"authgear-forward-auth/resolver"
 )
 
@@ -38,14 +39,7 @@ func startRedis(t *testing.T) *redis {
 // runRedis runs a redis-server until the test ends.
 func runRedis(t *testing.T, network, addr string, args ...string) *os.Process {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("redis-server is not installed: make redis-server")
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(proxytest.Installed(t, "redis-server"), args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -127,9 +127,6 @@ func TestAUserOfRedisNeedsFewRights(t *testing.T) {
 }
 
 func TestACluster(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes some seconds")
-	}
 	create := []string{"--cluster", "create"}
 	var ports []string
 	for range 3 {
@@ -157,9 +154,6 @@ func TestACluster(t *testing.T) {
 }
 
 func TestAFailoverOfSentinel(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes some seconds")
-	}
 	first, second, watch := freePort(t), freePort(t), freePort(t)
 	master := listening(t, first, "--port", first)
 	listening(t, second, "--port", second, "--replicaof", "127.0.0.1 "+first, "--repl-diskless-sync-delay", "0")
