@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A setUp is replicas under load, and what it cost.
@@ -52,7 +54,7 @@ func (z size) measured() time.Duration { return 4 * z.bound }
 func (s *setUp) measure(ctx context.Context, binary string) (err error) {
 	st := &stand{size: s.size}
 	defer st.close()
-	if st.authgear, err = newAuthority(); err != nil {
+	if st.authgear, err = lab.NewAuthority("", nil); err != nil {
 		return err
 	}
 	env := s.env()
@@ -86,13 +88,13 @@ func (s *setUp) steady(ctx context.Context, st *stand, b *bystanders) error {
 	b.mu.Lock()
 	b.times = nil
 	b.mu.Unlock()
-	begin, before, commands, requests := time.Now(), st.authgear.asked(b.sessions), st.commands(), b.answers.Load()
+	begin, before, commands, requests := time.Now(), st.authgear.Asked(b.sessions), st.commands(), b.answers.Load()
 	sleep(ctx, s.measured())
 	took := time.Since(begin)
 	s.requests = b.answers.Load() - requests
 	s.periods = float64(took) / float64(s.period())
 	var sum int
-	for i, n := range st.authgear.asked(b.sessions) {
+	for i, n := range st.authgear.Asked(b.sessions) {
 		sum += n - before[i]
 		s.most = max(s.most, n-before[i])
 	}
@@ -103,7 +105,7 @@ func (s *setUp) steady(ctx context.Context, st *stand, b *bystanders) error {
 	s.hits = (hits - hit) / (all - looked)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.p99 = percentile(b.times, 99)
+	s.p99 = lab.Percentile(b.times, 99)
 	return err
 }
 

@@ -2,18 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/lab"
 	"authgear-forward-auth/resolver"
 )
 
@@ -27,10 +23,9 @@ type flood struct {
 	rate         float64       // so many of them in a second, at the end
 	denied, told int64         // those answered 401, and 503
 	accepted     int64
-	mostAtOnce   int // questions about strangers
-	strangerJWTs int // questions about JWTs that Authgear did not sign
+	questions    lab.Questions
 	keyFetches   int
-	memory       [3]string // of the service: before, in the middle, after
+	memory       [3]int64 // of the service, in bytes: before, in the middle, after
 }
 
 // floodClients send one bad token after the other. There are many more than may
@@ -48,24 +43,22 @@ func playFlood(ctx context.Context, z size, binary string, n int64, atLeast time
 	defer st.close()
 	good := st.bystanders(ctx)
 	f := &flood{good: result{scenario: &scenario{name: "flood"}, size: z}}
-	f.memory[0] = st.services[0].resident()
+	f.memory[0] = st.services[0].Resident()
 	for i := range 2 {
 		f.send(ctx, st, n/2, atLeast/2)
-		f.memory[i+1] = st.services[0].resident()
+		f.memory[i+1] = st.services[0].Resident()
 	}
 	good.end(&f.good)
 	f.goodAnswers = good.answers.Load()
 	f.took = time.Since(began)
 	f.keyFetches = st.authgear.KeyFetches()
-	st.authgear.mu.Lock()
-	defer st.authgear.mu.Unlock()
-	f.mostAtOnce, f.strangerJWTs = st.authgear.mostAtOnce, st.authgear.strangerJWTs
+	f.questions = st.authgear.Questions()
 	return f, ctx.Err()
 }
 
 func (f *flood) send(ctx context.Context, st *stand, n int64, atLeast time.Duration) {
 	began := time.Now()
-	forge := newForger(st.authgear)
+	forge := lab.NewForger(st.authgear)
 	var all sync.WaitGroup
 	var sent, denied, told, accepted atomic.Int64
 	for range floodClients {
@@ -76,7 +69,7 @@ func (f *flood) send(ctx context.Context, st *stand, n int64, atLeast time.Durat
 					sent.Add(-1)
 					return
 				}
-				switch a := st.ask(&session{field: "Authorization", value: "Bearer " + forge.token(i)}); a.status {
+				switch a := st.ask(lab.Bearer(forge.Token(i))); a.Status {
 				case http.StatusUnauthorized:
 					denied.Add(1)
 				case http.StatusServiceUnavailable:
@@ -95,52 +88,17 @@ func (f *flood) send(ctx context.Context, st *stand, n int64, atLeast time.Durat
 	f.rate = float64(sent.Load()) / time.Since(began).Seconds()
 }
 
-// A forger makes tokens that look like Authgear's.
-type forger struct {
-	salt   uint64
-	header string // of a real token
-	claims string // of a real token, but for its jti
-}
-
-func newForger(a *authority) *forger {
-	real := a.JWT(a.AddUser(authgeartest.User{}), func(_, claims map[string]any) { claims["jti"] = "JTI" })
-	parts := strings.Split(real, ".")
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		panic(err) // we have made it
-	}
-	return &forger{salt: rand.Uint64(), header: parts[0], claims: string(claims)}
-}
-
-// token returns the i-th one: one that looks opaque, a JWT by a key that there is
-// not, and one with a bad signature, in turn.
-func (f *forger) token(i int64) string {
-	id := fmt.Sprintf("%016x%016x", f.salt, i)
-	if i%3 == 0 {
-		return id
-	}
-	header := f.header
-	if i%3 == 1 {
-		header = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"` + id + `","typ":"at+jwt"}`))
-	}
-	var signature [256]byte
-	binary.BigEndian.PutUint64(signature[1:], f.salt)
-	binary.BigEndian.PutUint64(signature[9:], uint64(i))
-	return header + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(f.claims, "JTI", id, 1))) + "." +
-		base64.RawURLEncoding.EncodeToString(signature[:])
-}
-
 // keysGap is the shortest time between two fetches of the keys, as
 // resolver/keys.go has it.
 const keysGap = 5 * time.Second
 
 func (f *flood) problems() (list []string) {
 	problem := func(format string, args ...any) { list = append(list, "flood: "+fmt.Sprintf(format, args...)) }
-	if f.mostAtOnce > resolver.MaxStrangers {
-		problem("%d questions about strangers at once, more than %d", f.mostAtOnce, resolver.MaxStrangers)
+	if f.questions.MostStrangers > resolver.MaxStrangers {
+		problem("%d questions about strangers at once, more than %d", f.questions.MostStrangers, resolver.MaxStrangers)
 	}
-	if f.strangerJWTs > 0 {
-		problem("%d questions about JWTs that Authgear did not sign", f.strangerJWTs)
+	if f.questions.StrangerJWTs > 0 {
+		problem("%d questions about JWTs that Authgear did not sign", f.questions.StrangerJWTs)
 	}
 	if most := 1 + int(f.took/keysGap); f.keyFetches > most {
 		problem("%d fetches of the keys in %s, more than %d", f.keyFetches, f.took, most)
@@ -148,8 +106,8 @@ func (f *flood) problems() (list []string) {
 	if f.accepted > 0 || f.denied+f.told != f.sent {
 		problem("%d of %d bad tokens were accepted, %d denied, %d told to come back", f.accepted, f.sent, f.denied, f.told)
 	}
-	if f.denied < f.sent/3 || f.mostAtOnce == 0 {
-		problem("it did not take place: %d of %d were denied, %d asked about", f.denied, f.sent, f.mostAtOnce)
+	if f.denied < f.sent/3 || f.questions.MostStrangers == 0 {
+		problem("it did not take place: %d of %d were denied, %d asked about", f.denied, f.sent, f.questions.MostStrangers)
 	}
 	if f.good.wrong+f.good.unavailable+f.good.nothing > 0 {
 		problem("of %d requests of sessions in use %d had a wrong answer, %d a 503, %d none", f.goodAnswers, f.good.wrong, f.good.unavailable, f.good.nothing)
@@ -160,9 +118,9 @@ func (f *flood) problems() (list []string) {
 func (f *flood) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%d distinct bad tokens, %.0f a second, beside %d sessions in use:\n\n", f.sent, f.rate, f.good.bystanders)
 	fmt.Fprintf(w, "- of the bad ones %d were denied, %d told to come back (503), %d accepted\n", f.denied, f.told, f.accepted)
-	fmt.Fprintf(w, "- at most %d questions about them at once (the cap is %d), %d about forged JWTs\n", f.mostAtOnce, resolver.MaxStrangers, f.strangerJWTs)
+	fmt.Fprintf(w, "- at most %d questions about them at once (the cap is %d), %d about forged JWTs\n", f.questions.MostStrangers, resolver.MaxStrangers, f.questions.StrangerJWTs)
 	fmt.Fprintf(w, "- %d fetches of the keys in %.0f s\n", f.keyFetches, f.took.Seconds())
 	fmt.Fprintf(w, "- of %d requests of the sessions in use %d were denied or wrong, %d answered 503; %.2f resolver calls per session and period\n",
 		f.goodAnswers, f.good.wrong, f.good.unavailable+f.good.nothing, f.good.questions)
-	fmt.Fprintf(w, "- the service's memory: %s before, %s in the middle, %s after\n", f.memory[0], f.memory[1], f.memory[2])
+	fmt.Fprintf(w, "- the service's memory: %d kB before, %d kB in the middle, %d kB after\n", f.memory[0]>>10, f.memory[1]>>10, f.memory[2]>>10)
 }

@@ -1,34 +1,15 @@
 package main
 
 import (
-	"io/fs"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-)
 
-// buildService looks at all sources: the service is another program, and else its
-// tests would not run again when it has changed.
-func buildService(t *testing.T) (binary string) {
-	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".go") {
-			os.Stat(path)
-		}
-		return err
-	})
-	if err == nil {
-		binary, err = build(t.TempDir())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return binary
-}
+	"authgear-forward-auth/internal/lab"
+	"authgear-forward-auth/internal/proxytest"
+)
 
 // A short form of what the program does: fewer revocations, and a smaller bound.
 func TestNo200ComesLaterThanTheBound(t *testing.T) {
@@ -36,21 +17,15 @@ func TestNo200ComesLaterThanTheBound(t *testing.T) {
 }
 
 func TestNo200OfAFleetComesLaterThanTheBound(t *testing.T) {
-	needRedis(t)
+	proxytest.Installed(t, "redis-server")
 	playAll(t, size{bound: time.Second, revocations: 24, atOnce: 24, bystanders: 12}, true)
 }
 
-func needRedis(t *testing.T) {
-	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("redis-server is not installed: make redis-server")
-	}
-}
-
 func TestAFleetAsksAsOneReplica(t *testing.T) {
-	needRedis(t)
+	proxytest.Installed(t, "redis-server")
 	s := withRedis()
 	s.size = size{bound: 2 * time.Second, bystanders: 30}
-	if err := s.measure(t.Context(), buildService(t)); err != nil {
+	if err := s.measure(t.Context(), lab.BuildFor(t)); err != nil {
 		t.Fatal(err)
 	}
 	var report strings.Builder
@@ -64,7 +39,7 @@ func TestAFleetAsksAsOneReplica(t *testing.T) {
 // playAll plays all scenarios of a fleet, or of a replica alone. Those of a fleet come one
 // after another: a Redis that has to wait for the machine is left alone, and more is asked.
 func playAll(t *testing.T, z size, fleets bool) {
-	binary := buildService(t)
+	binary := lab.BuildFor(t)
 	var all sync.WaitGroup
 	results := make([]*result, len(scenarios))
 	for i := range scenarios {
@@ -95,7 +70,7 @@ func playAll(t *testing.T, z size, fleets bool) {
 }
 
 func TestAFloodOfBadTokensHurtsNobody(t *testing.T) {
-	binary := buildService(t)
+	binary := lab.BuildFor(t)
 	f, err := playFlood(t.Context(), size{bound: 2 * time.Second, bystanders: 200}, binary, 10_000, 0)
 	if err != nil {
 		t.Fatal(err)

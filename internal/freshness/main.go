@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 func main() {
@@ -47,7 +49,7 @@ func run(ctx context.Context, z size, only string, stdout, progress io.Writer) e
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary, err := build(dir)
+	binary, err := lab.Build(dir)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A result is what was measured in one scenario.
@@ -40,22 +41,13 @@ func (r *result) add(o outcome) {
 	}
 }
 
-// percentile is the least of the values that so many of a hundred do not exceed.
-func percentile(values []time.Duration, of int) time.Duration {
-	sorted := slices.Sorted(slices.Values(values))
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[max(0, (len(sorted)*of+99)/100-1)]
-}
-
 // problems tells what breaks the promise. How soon an event works depends on the
 // machine, and is told apart.
 func (r *result) problems() (list []string) {
 	problem := func(format string, args ...any) {
 		list = append(list, r.name+": "+fmt.Sprintf(format, args...))
 	}
-	if longest := percentile(r.last, 100); longest > r.bound {
+	if longest := lab.Percentile(r.last, 100); longest > r.bound {
 		problem("a 200 came %s after the revocation, and the bound is %s", longest, r.bound)
 	}
 	if r.onSignature > 0 && !r.scenario.onSignature {
@@ -83,7 +75,7 @@ func (r *result) problems() (list []string) {
 }
 
 func (r *result) tooLate() (list []string) {
-	if late := percentile(r.last, 99); r.soon > 0 && late > r.soon {
+	if late := lab.Percentile(r.last, 99); r.soon > 0 && late > r.soon {
 		list = append(list, fmt.Sprintf("%s: p99 is %s, not %s", r.name, late, r.soon))
 	}
 	return list
@@ -94,7 +86,7 @@ func printTable(w io.Writer, results []*result) {
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range results {
 		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %.2f | %d | %d | %d |\n", r.name, len(r.last),
-			ms(percentile(r.last, 50)), ms(percentile(r.last, 99)), ms(percentile(r.last, 100)), ms(r.lastEnd), ms(r.bound),
+			ms(lab.Percentile(r.last, 50)), ms(lab.Percentile(r.last, 99)), ms(lab.Percentile(r.last, 100)), ms(r.lastEnd), ms(r.bound),
 			r.questions, r.wrong, r.unavailable, r.nothing)
 	}
 	for _, r := range results {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // Size says how much is measured.
@@ -41,7 +43,7 @@ type scenario struct {
 
 	// revoke ends a session and does what follows from it. It returns when
 	// Authgear had ended it.
-	revoke func(*stand, *session) (time.Time, error)
+	revoke func(*stand, *lab.Session) (time.Time, error)
 
 	// during happens while sessions end, if anything does. It returns when
 	// the process was dead, if it was killed.
@@ -70,40 +72,40 @@ var scenarios = []scenario{
 }
 
 // signOut is no event of Authgear's.
-func signOut(st *stand, s *session) (time.Time, error) {
-	st.authgear.Revoke(s.credential)
+func signOut(st *stand, s *lab.Session) (time.Time, error) {
+	st.authgear.Revoke(s.Credential)
 	return time.Now(), nil
 }
 
 // disable is an event.
-func disable(st *stand, s *session) (done time.Time, err error) {
-	delivered := st.authgear.expect(s.user.ID)
-	st.authgear.Disable(s.user)
+func disable(st *stand, s *lab.Session) (done time.Time, err error) {
+	delivered := st.authgear.Expect(s.User.ID)
+	st.authgear.Disable(s.User)
 	done = time.Now()
 	select {
 	case <-delivered:
 		return done, nil
-	case <-time.After(mostPatience):
+	case <-time.After(lab.MostPatience):
 		return done, errors.New("the service took no event")
 	}
 }
 
-func signOutAndForget(st *stand, s *session) (time.Time, error) {
+func signOutAndForget(st *stand, s *lab.Session) (time.Time, error) {
 	done, _ := signOut(st, s)
-	return done, st.any().forget(s)
+	return done, st.any().Forget(s)
 }
 
-func anyWay(st *stand, s *session) (time.Time, error) {
-	return []func(*stand, *session) (time.Time, error){signOut, disable, signOutAndForget}[rand.IntN(3)](st, s)
+func anyWay(st *stand, s *lab.Session) (time.Time, error) {
+	return []func(*stand, *lab.Session) (time.Time, error){signOut, disable, signOutAndForget}[rand.IntN(3)](st, s)
 }
 
 // stall lets answers arrive long after they were worked out, and then none.
 func stall(ctx context.Context, st *stand) (dead time.Time, err error) {
-	st.authgear.slow(st.bound * 3 / 10)
+	st.authgear.Slow(st.bound * 3 / 10)
 	sleep(ctx, st.window()-st.stall)
-	st.authgear.slow(st.stall)
+	st.authgear.Slow(st.stall)
 	sleep(ctx, st.stall)
-	st.authgear.slow(usual)
+	st.authgear.Slow(lab.Usual)
 	return dead, nil
 }
 
@@ -111,16 +113,16 @@ func stall(ctx context.Context, st *stand) (dead time.Time, err error) {
 // sessions were revoked a moment ago.
 func crash(ctx context.Context, st *stand) (dead time.Time, err error) {
 	sleep(ctx, st.window()/4+rand.N(st.window()/2))
-	st.services[0].kill()
+	st.services[0].Kill()
 	dead = time.Now()
-	return dead, st.services[0].start()
+	return dead, st.services[0].Start()
 }
 
 // A stand is what a scenario is played with.
 type stand struct {
 	size
-	authgear *authority
-	services []*service
+	authgear *lab.Authority
+	services []*replica
 	redis    *redis // nil: there is none
 }
 
@@ -133,7 +135,7 @@ func newStand(z size, binary string, sc *scenario) (st *stand, err error) {
 			st.close()
 		}
 	}()
-	if st.authgear, err = newAuthority(); err != nil {
+	if st.authgear, err = lab.NewAuthority("", nil); err != nil {
 		return nil, err
 	}
 	n, env := 1, append(z.env(), sc.env...)
@@ -148,35 +150,36 @@ func newStand(z size, binary string, sc *scenario) (st *stand, err error) {
 
 // start starts so many replicas.
 func (st *stand) start(n int, binary string, env []string) error {
+	var urls []string
 	for range n {
-		s, err := newService(binary, st.authgear.Origin(), env)
+		s, err := lab.NewService(binary, st.authgear.Origin(), env)
 		if err == nil {
-			err = s.start()
+			err = s.Start()
 		}
 		if err != nil {
 			return err
 		}
-		st.services = append(st.services, s)
-		st.authgear.services = append(st.authgear.services, "http://"+s.addr)
+		st.services = append(st.services, &replica{Service: s})
+		urls = append(urls, "http://"+s.Addr)
 	}
-	st.authgear.Webhook(st.authgear.Origin()+eventPath, webhookSecret)
+	st.authgear.PassEventsOn(urls...)
 	return nil
 }
 
 func (st *stand) close() {
 	for _, s := range st.services {
-		s.kill()
+		s.Kill()
 	}
 	if st.redis != nil {
 		st.redis.close()
 	}
 	if st.authgear != nil {
-		st.authgear.close()
+		st.authgear.Close()
 	}
 }
 
 // any returns one of the services that take requests.
-func (st *stand) any() *service {
+func (st *stand) any() *replica {
 	for {
 		if s := st.services[rand.IntN(len(st.services))]; !s.isOut.Load() {
 			return s
@@ -185,13 +188,13 @@ func (st *stand) any() *service {
 }
 
 // ask sends a request of the session to one of the services, as a balancer does.
-func (st *stand) ask(who *session) answer { return st.any().ask(who) }
+func (st *stand) ask(who *lab.Session) lab.Answer { return st.any().Ask(who) }
 
 // output is the end of what the services wrote.
 func (st *stand) output() string {
 	var all strings.Builder
 	for _, s := range st.services {
-		fmt.Fprintln(&all, s.out)
+		fmt.Fprintln(&all, s.Output())
 	}
 	return all.String()
 }
@@ -230,8 +233,8 @@ func (sc *scenario) round(ctx context.Context, st *stand, n int, r *result) erro
 	begin := time.Now()
 	revocations := begin.Add(st.bound + st.bound/5)
 	var subjects []*subject
-	for _, who := range st.authgear.signIn(n) {
-		s := &subject{session: who, from: begin.Add(rand.N(st.bound)), end: revocations.Add(rand.N(st.window()))}
+	for _, who := range st.authgear.SignIn(n) {
+		s := &subject{Session: who, from: begin.Add(rand.N(st.bound)), end: revocations.Add(rand.N(st.window()))}
 		subjects = append(subjects, s)
 		for range 2 {
 			all.Go(func() { s.poll(ctx, st) })
@@ -260,7 +263,7 @@ func (sc *scenario) round(ctx context.Context, st *stand, n int, r *result) erro
 // bystanders are signed in all the time, and must stay so.
 type bystanders struct {
 	*stand
-	sessions []*session
+	sessions []*lab.Session
 	stop     context.CancelFunc
 	all      sync.WaitGroup
 
@@ -275,7 +278,7 @@ type bystanders struct {
 
 // bystanders begin in the course of one cycle; then they are counted.
 func (st *stand) bystanders(ctx context.Context) *bystanders {
-	b := &bystanders{stand: st, sessions: st.authgear.signIn(st.size.bystanders)}
+	b := &bystanders{stand: st, sessions: st.authgear.SignIn(st.size.bystanders)}
 	ctx, b.stop = context.WithCancel(ctx)
 	for _, who := range b.sessions {
 		from := rand.N(st.bound)
@@ -286,21 +289,21 @@ func (st *stand) bystanders(ctx context.Context) *bystanders {
 		})
 	}
 	sleep(ctx, st.bound+st.bound/5)
-	b.since, b.before = time.Now(), st.authgear.asked(b.sessions)
+	b.since, b.before = time.Now(), st.authgear.Asked(b.sessions)
 	return b
 }
 
-func (b *bystanders) note(a answer) {
+func (b *bystanders) note(a lab.Answer) {
 	b.answers.Add(1)
 	b.mu.Lock()
-	b.times = append(b.times, a.end.Sub(a.start))
+	b.times = append(b.times, a.End.Sub(a.Start))
 	b.mu.Unlock()
 	switch {
-	case a.status == http.StatusServiceUnavailable:
+	case a.Status == http.StatusServiceUnavailable:
 		b.unavailable.Add(1)
-	case a.status == 0:
+	case a.Status == 0:
 		b.nothing.Add(1)
-	case a.status != http.StatusOK || a.wrong:
+	case a.Status != http.StatusOK || a.Wrong:
 		b.wrong.Add(1)
 	}
 }
@@ -308,7 +311,7 @@ func (b *bystanders) note(a answer) {
 // end ends their requests and adds what was seen to the result.
 func (b *bystanders) end(r *result) {
 	periods := float64(time.Since(b.since)) / float64(b.period())
-	after := b.authgear.asked(b.sessions)
+	after := b.authgear.Asked(b.sessions)
 	if r.isFleet && r.during != nil {
 		r.faults = b.redis.faults()
 	}

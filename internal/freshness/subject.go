@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A subject is a session that is revoked while it is in use. Two clients poll
 // with it, so that one is free while the other waits.
 type subject struct {
-	*session
+	*lab.Session
 	from, end time.Time // planned: when it is used first, and when it is revoked
 
 	mu       sync.Mutex
@@ -19,7 +21,7 @@ type subject struct {
 	revoked  time.Time // just after: the change is done
 	told     time.Time // when what follows from it was done, such as telling the service
 	denied   bool      // since then
-	answers  []answer
+	answers  []lab.Answer
 }
 
 // How long a client pauses between two requests, on average.
@@ -38,38 +40,38 @@ func (s *subject) poll(ctx context.Context, st *stand) {
 	sleep(ctx, time.Until(s.from))
 	for over := false; !over && ctx.Err() == nil; {
 		var pause time.Duration
-		pause, over = s.note(st.ask(s.session), st.bound)
+		pause, over = s.note(st.ask(s.Session), st.bound)
 		sleep(ctx, pause/2+rand.N(pause))
 	}
 }
 
 // note keeps an answer. It returns how long to pause, and whether there were
 // enough.
-func (s *subject) note(a answer, bound time.Duration) (pause time.Duration, over bool) {
+func (s *subject) note(a lab.Answer, bound time.Duration) (pause time.Duration, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers = append(s.answers, a)
 	revoked := !s.revoked.IsZero()
-	since := a.end.Sub(s.revoked)
-	s.denied = s.denied || revoked && isDenial(a.status) && a.start.After(s.revoked)
+	since := a.End.Sub(s.revoked)
+	s.denied = s.denied || revoked && isDenial(a.Status) && a.Start.After(s.revoked)
 	switch {
 	case s.denied:
 		return pauseDenied, since > bound+bound/5
-	case a.end.Sub(s.end).Abs() < near:
+	case a.End.Sub(s.end).Abs() < near:
 		return pauseNear, false
 	case !revoked:
 		return pauseBefore, false
 	}
-	return pauseWhile, since > mostPatience+2*bound
+	return pauseWhile, since > lab.MostPatience+2*bound
 }
 
 // revoke ends the session when that is planned, by f.
-func (s *subject) revoke(ctx context.Context, st *stand, f func(*stand, *session) (time.Time, error)) error {
+func (s *subject) revoke(ctx context.Context, st *stand, f func(*stand, *lab.Session) (time.Time, error)) error {
 	sleep(ctx, time.Until(s.end))
 	s.mu.Lock()
 	s.revoking = time.Now()
 	s.mu.Unlock()
-	done, err := f(st, s.session)
+	done, err := f(st, s.Session)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.revoked, s.told = done, time.Now()
@@ -110,25 +112,25 @@ func (s *subject) outcome(dead time.Time) (o outcome) {
 	var accepted, denied bool
 	sight := s.firstSight(dead)
 	for _, a := range s.answers {
-		switch before := a.end.Before(s.revoking); {
-		case a.wrong:
+		switch before := a.End.Before(s.revoking); {
+		case a.Wrong:
 			o.wrong++
-		case a.status == http.StatusOK && before:
+		case a.Status == http.StatusOK && before:
 			accepted = true
-		case a.status == http.StatusOK && sight.After(s.revoked) && !a.start.Before(sight):
+		case a.Status == http.StatusOK && sight.After(s.revoked) && !a.Start.Before(sight):
 			o.onSignature++
-			o.onSignatureFor = max(o.onSignatureFor, a.end.Sub(sight))
-		case a.status == http.StatusOK:
-			o.last = max(o.last, a.start.Sub(s.revoked))
-			o.lastEnd = max(o.lastEnd, a.end.Sub(s.revoked))
-			if a.start.After(s.told) {
+			o.onSignatureFor = max(o.onSignatureFor, a.End.Sub(sight))
+		case a.Status == http.StatusOK:
+			o.last = max(o.last, a.Start.Sub(s.revoked))
+			o.lastEnd = max(o.lastEnd, a.End.Sub(s.revoked))
+			if a.Start.After(s.told) {
 				o.afterTold++
 			}
-		case isDenial(a.status) && !before:
+		case isDenial(a.Status) && !before:
 			denied = true
-		case a.status == http.StatusServiceUnavailable:
+		case a.Status == http.StatusServiceUnavailable:
 			o.unavailable++
-		case a.status == 0:
+		case a.Status == 0:
 			o.nothing++
 		default: // somebody who is signed in was denied, or it is no answer at all
 			o.wrong++
@@ -141,12 +143,12 @@ func (s *subject) outcome(dead time.Time) (o outcome) {
 // firstSight is when a JWT was first shown to the process that came after dead;
 // zero if that makes no difference.
 func (s *subject) firstSight(dead time.Time) (first time.Time) {
-	if dead.IsZero() || !s.isJWT {
+	if dead.IsZero() || !s.IsJWT {
 		return first
 	}
 	for _, a := range s.answers {
-		if a.status != 0 && !a.start.Before(dead) && (first.IsZero() || a.start.Before(first)) {
-			first = a.start
+		if a.Status != 0 && !a.Start.Before(dead) && (first.IsZero() || a.Start.Before(first)) {
+			first = a.Start
 		}
 	}
 	return first

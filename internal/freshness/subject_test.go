@@ -3,56 +3,43 @@ package main
 import (
 	"testing"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 func TestWhatBecameOfASubject(t *testing.T) {
 	begin := time.Now()
 	at := func(ms int) time.Time { return begin.Add(time.Duration(ms) * time.Millisecond) }
-	yes := func(start, end int) answer { return answer{start: at(start), end: at(end), status: 200} }
-	no := func(start, end int) answer { return answer{start: at(start), end: at(end), status: 401} }
+	yes := func(start, end int) lab.Answer { return lab.Answer{Start: at(start), End: at(end), Status: 200} }
+	no := func(start, end int) lab.Answer { return lab.Answer{Start: at(start), End: at(end), Status: 401} }
 	late := 100 * time.Millisecond
 	for _, c := range []struct {
 		name    string
 		isJWT   bool
 		dead    time.Time
-		answers []answer
+		answers []lab.Answer
 		want    outcome
 	}{
-		{"denied at once", false, time.Time{}, []answer{yes(0, 1), no(1001, 1002)}, outcome{}},
-		{"the last 200 is what counts", false, time.Time{}, []answer{yes(0, 1), yes(1050, 1051), no(1060, 1061), yes(1100, 1103), no(1110, 1111)},
+		{"denied at once", false, time.Time{}, []lab.Answer{yes(0, 1), no(1001, 1002)}, outcome{}},
+		{"the last 200 is what counts", false, time.Time{}, []lab.Answer{yes(0, 1), yes(1050, 1051), no(1060, 1061), yes(1100, 1103), no(1110, 1111)},
 			outcome{last: late, lastEnd: 103 * time.Millisecond, afterTold: 1}},
-		{"answered during the revocation", false, time.Time{}, []answer{yes(0, 1), yes(998, 1002), no(1003, 1004)}, outcome{lastEnd: 2 * time.Millisecond}},
-		{"never denied", false, time.Time{}, []answer{yes(0, 1), yes(1100, 1100)}, outcome{last: late, lastEnd: late, afterTold: 1, unproven: true}},
-		{"never accepted", false, time.Time{}, []answer{no(1001, 1002)}, outcome{unproven: true}},
-		{"denied before the revocation", false, time.Time{}, []answer{yes(0, 1), no(500, 501), no(1001, 1002)}, outcome{wrong: 1}},
-		{"another user, an outage, no answer, an error", false, time.Time{}, []answer{yes(0, 1), no(1001, 1002),
-			{start: at(2), end: at(3), status: 200, wrong: true}, {start: at(2), end: at(3), status: 503}, {start: at(2), end: at(3)}, {start: at(2), end: at(3), status: 500}},
+		{"answered during the revocation", false, time.Time{}, []lab.Answer{yes(0, 1), yes(998, 1002), no(1003, 1004)}, outcome{lastEnd: 2 * time.Millisecond}},
+		{"never denied", false, time.Time{}, []lab.Answer{yes(0, 1), yes(1100, 1100)}, outcome{last: late, lastEnd: late, afterTold: 1, unproven: true}},
+		{"never accepted", false, time.Time{}, []lab.Answer{no(1001, 1002)}, outcome{unproven: true}},
+		{"denied before the revocation", false, time.Time{}, []lab.Answer{yes(0, 1), no(500, 501), no(1001, 1002)}, outcome{wrong: 1}},
+		{"another user, an outage, no answer, an error", false, time.Time{}, []lab.Answer{yes(0, 1), no(1001, 1002),
+			{Start: at(2), End: at(3), Status: 200, Wrong: true}, {Start: at(2), End: at(3), Status: 503}, {Start: at(2), End: at(3)}, {Start: at(2), End: at(3), Status: 500}},
 			outcome{wrong: 2, unavailable: 1, nothing: 1}},
-		{"a JWT revoked before the new process saw it", true, at(1500), []answer{yes(0, 1), no(1100, 1101), yes(1600, 1604), yes(1602, 1607), no(1610, 1611)},
+		{"a JWT revoked before the new process saw it", true, at(1500), []lab.Answer{yes(0, 1), no(1100, 1101), yes(1600, 1604), yes(1602, 1607), no(1610, 1611)},
 			outcome{onSignature: 2, onSignatureFor: 7 * time.Millisecond}},
-		{"a token that is no JWT has no exception", false, at(1050), []answer{yes(0, 1), yes(1100, 1100), no(1110, 1111)}, outcome{last: late, lastEnd: late, afterTold: 1}},
-		{"nor has a JWT that the new process saw in time", true, at(500), []answer{yes(0, 1), yes(600, 601), yes(1100, 1100), no(1110, 1111)},
+		{"a token that is no JWT has no exception", false, at(1050), []lab.Answer{yes(0, 1), yes(1100, 1100), no(1110, 1111)}, outcome{last: late, lastEnd: late, afterTold: 1}},
+		{"nor has a JWT that the new process saw in time", true, at(500), []lab.Answer{yes(0, 1), yes(600, 601), yes(1100, 1100), no(1110, 1111)},
 			outcome{last: late, lastEnd: late, afterTold: 1}},
 	} {
-		s := &subject{session: &session{isJWT: c.isJWT}, revoking: at(999), revoked: at(1000), told: at(1070), answers: c.answers}
+		s := &subject{Session: &lab.Session{IsJWT: c.isJWT}, revoking: at(999), revoked: at(1000), told: at(1070), answers: c.answers}
 		if have := s.outcome(c.dead); have != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, have, c.want)
 		}
-	}
-}
-
-func TestAPercentileIsOneOfTheValues(t *testing.T) {
-	var values []time.Duration
-	for i := range 200 {
-		values = append(values, time.Duration(200-i))
-	}
-	for of, want := range map[int]time.Duration{0: 1, 50: 100, 99: 198, 100: 200} {
-		if have := percentile(values, of); have != want {
-			t.Errorf("percentile %d of 1 to 200 is %d, want %d", of, have, want)
-		}
-	}
-	if percentile(nil, 99) != 0 {
-		t.Error("of no values there is one")
 	}
 }
 

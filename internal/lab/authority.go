@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -22,11 +23,11 @@ import (
 // counts the questions to the resolver by whom they are about.
 type Authority struct {
 	*authgeartest.Server
-	Service string // the URL of the service, to which events are passed on
 
 	addr        string
 	http        *http.Server
 	certificate func() *tls.Certificate // nil: without TLS
+	services    []string                // the URLs of those to which events are passed on: each to one of them
 
 	// late is how much later an answer comes than it was worked out: what it
 	// says may be wrong when it arrives.
@@ -129,10 +130,10 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request) {
 // took them.
 const EventPath = "/events"
 
-// PassEventsOn makes events reach the service by way of EventPath. It is for an Authority
-// without TLS.
-func (a *Authority) PassEventsOn(service string) {
-	a.Service = service
+// PassEventsOn makes each event reach one of the services, any of them, by way of
+// EventPath. It is for an Authority without TLS.
+func (a *Authority) PassEventsOn(services ...string) {
+	a.services = services
 	a.Webhook("http://"+a.addr+EventPath, WebhookSecret)
 }
 
@@ -150,7 +151,7 @@ func (a *Authority) passOn(r *http.Request) {
 	if err != nil {
 		return
 	}
-	out, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.Service+"/hooks/authgear", bytes.NewReader(body))
+	out, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.services[rand.IntN(len(a.services))]+"/hooks/authgear", bytes.NewReader(body))
 	if err != nil {
 		return
 	}

@@ -93,6 +93,21 @@ func (s *Service) Stop() error {
 	return nil
 }
 
+// CloseIdleConnections ends those that Ask keeps: when the service was stopped, they lead
+// nowhere.
+func (s *Service) CloseIdleConnections() { s.client.CloseIdleConnections() }
+
+// AwaitReady returns when the service says that it is ready.
+func (s *Service) AwaitReady() error {
+	for range 1000 {
+		if status, _, err := fasthttp.Get(nil, "http://"+s.Admin+"/readyz"); err == nil && status == fasthttp.StatusOK {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("the service is not ready:\n%s", s.out)
+}
+
 // Output is the end of what the service has written since it was started.
 func (s *Service) Output() string { return s.out.String() }
 
