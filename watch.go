@@ -86,7 +86,7 @@ func (w *watch) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &watchedConn{Conn: under, under: under, watch: w}
+	c := &watchedConn{Conn: direct(under), under: under, watch: w}
 	c.enter(idle)
 	if w.tls != nil {
 		c.Conn = tls.Server(under, w.tls)

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var networks = []string{"tcp", "unix"}
+
+// bothEnds returns both ends of a connection, of which the first is direct.
+func bothEnds(t *testing.T, network string) (net.Conn, net.Conn) {
+	t.Helper()
+	addr := "127.0.0.1:0"
+	if network == "unix" {
+		addr = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer, err := net.Dial(network, l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); peer.Close() })
+	d := direct(c)
+	if _, ok := d.(*directConn); !ok {
+		t.Fatalf("a connection by %s is a %T", network, d)
+	}
+	return d, peer
+}
+
+// What the kernel cannot hold at once is moved as the peer takes it.
+func TestDirectMovesMoreThanTheKernelHolds(t *testing.T) {
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	for _, network := range networks {
+		for _, way := range []string{"out", "in"} {
+			t.Run(network+" "+way, func(t *testing.T) {
+				from, to := bothEnds(t, network)
+				if way == "in" {
+					from, to = to, from
+				}
+				go func() {
+					from.Write(sent)
+					from.Close()
+				}()
+				if got, err := io.ReadAll(to); err != nil || !bytes.Equal(got, sent) {
+					t.Fatalf("%d of %d bytes came: %v", len(got), len(sent), err)
+				}
+			})
+		}
+	}
+}
+
+func TestDirectFailsAsOthersDo(t *testing.T) {
+	for _, network := range networks {
+		t.Run(network, func(t *testing.T) {
+			c, _ := bothEnds(t, network)
+			c.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("after the deadline: %v", err)
+			}
+			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
+			c.SetReadDeadline(time.Time{})
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("closed while it waits: %v", err)
+			}
+			if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("written when closed: %v", err)
+			}
+
+			c, peer := bothEnds(t, network)
+			peer.Close()
+			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("the peer has gone: %d, %v", n, err)
+			}
+			var err error
+			for range 100 { // the first may be taken before the peer's kernel refuses
+				if _, err = c.Write([]byte("x")); err != nil {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("written to nobody: %v", err)
+			}
+		})
+	}
+}
+
+func TestDirectAllocatesNothing(t *testing.T) {
+	c, peer := bothEnds(t, "tcp")
+	b := []byte("0123456789")
+	if n := testing.AllocsPerRun(1000, func() {
+		c.Write(b)
+		peer.Read(b)
+		peer.Write(b)
+		c.Read(b)
+	}); n > 0 {
+		t.Errorf("%v allocations for an answer and the next request", n)
+	}
+}
