@@ -31,10 +31,19 @@ type answer struct {
 	// next is when the session is confirmed again in the background, as time
 	// since asked.
 	next atomic.Int64
+
+	// own is where the session is: to find it elsewhere would cost one more wait for
+	// memory where there are many.
+	own resolver.Session
 }
 
 func newAnswer(asked time.Time, s *resolver.Session, err error) *answer {
-	return &answer{session: s, err: err, asked: asked}
+	a := &answer{err: err, asked: asked}
+	if s != nil {
+		a.own = *s
+		a.session = &a.own
+	}
+	return a
 }
 
 func (a *answer) isWorthless() bool { return a.err != nil && errors.Is(a.err, resolver.ErrInvalid) }
