@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestEveryRowIsMeasured(t *testing.T) {
 	t.Chdir(filepath.Join("..", ".."))
 	var table strings.Builder
-	z := size{rounds: 1, each: 100 * time.Millisecond, few: 50, many: 100, unseen: 20}
+	z := size{short: turns{1, window}, long: turns{1, window}, few: 50, many: 100, unseen: 20}
 	if err := run(t.Context(), z, "", "", &table, io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -127,9 +127,34 @@ func TestTheLoadSendsEachRequestOnce(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if o := &out[0]; len(seen) != 100 || o.answers != 100 || o.not200 != 50 || o.latency.n != 100 {
-		t.Errorf("%d were seen; %d answers, %d of them not 200, %d times", len(seen), o.answers, o.not200, o.latency.n)
+	if o := &out[0]; len(seen) != 100 || o.answers != 100 || o.not200 != 50 || times(o) != 100 {
+		t.Errorf("%d were seen; %d answers, %d of them not 200, %d times", len(seen), o.answers, o.not200, times(o))
 	}
+}
+
+// That the machine stands still for a moment is no latency of the server.
+func TestAPercentileIsThatOfMostWindows(t *testing.T) {
+	var o outcome
+	for i := range 100 {
+		took := time.Millisecond
+		if i/10 == 3 {
+			took = time.Second
+		}
+		o.add(time.Duration(i)*window/10, took)
+	}
+	if p := o.percentile(99); p > 2*time.Millisecond {
+		t.Errorf("p99 %v", p)
+	}
+	if p := new(outcome).percentile(99); p != 0 {
+		t.Errorf("p99 of nothing: %v", p)
+	}
+}
+
+func times(o *outcome) (n int64) {
+	for _, h := range o.latency {
+		n += h.n
+	}
+	return n
 }
 
 func TestAnAnswerIsWholeWithItsBody(t *testing.T) {

@@ -53,8 +53,8 @@ func (s server) load(streams ...stream) contender {
 			perSecond: o.perSecond(),
 			cost:      (after[0] - before[0]) / time.Duration(all),
 			loadCost:  (after[1] - before[1]) / time.Duration(all),
-			p50:       o.latency.percentile(50),
-			p99:       o.latency.percentile(99),
+			p50:       o.percentile(50),
+			p99:       o.percentile(99),
 		}, nil
 	}
 }
@@ -70,14 +70,14 @@ func (s server) cpu() (both [2]time.Duration, err error) {
 
 // inTurn measures each of the contenders in each round, after one that does not
 // count.
-func (b *bench) inTurn(contenders ...contender) ([][]sample, error) {
+func (b *bench) inTurn(t turns, contenders ...contender) ([][]sample, error) {
 	samples := make([][]sample, len(contenders))
-	for round := -1; round < b.rounds; round++ {
+	for round := -1; round < t.rounds; round++ {
 		for i, c := range contenders {
 			if err := b.ctx.Err(); err != nil {
 				return nil, err
 			}
-			s, err := c(b.each)
+			s, err := c(t.each)
 			if err != nil {
 				return nil, err
 			}
@@ -89,13 +89,13 @@ func (b *bench) inTurn(contenders ...contender) ([][]sample, error) {
 	return samples, nil
 }
 
-// A spread is the median of some values, with the least and the greatest.
-type spread struct{ median, least, most float64 }
+// A spread is the median of some values, with the quartiles.
+type spread struct{ median, low, high float64 }
 
 func spreadOf(values []float64) spread {
 	v := slices.Sorted(slices.Values(values))
 	n := len(v)
-	return spread{(v[(n-1)/2] + v[n/2]) / 2, v[0], v[n-1]}
+	return spread{(v[(n-1)/2] + v[n/2]) / 2, v[(n-1)/4], v[n-1-(n-1)/4]}
 }
 
 // ratio compares a measure of two contenders, round by round.

@@ -30,7 +30,7 @@ func starts(st *stand) (lines []line, err error) {
 		{"start, Authgear present, with one fetch of the keys", st.origin, somebody, "200", 100},
 	} {
 		var times []float64
-		for range 2*st.rounds + 1 {
+		for range 2*st.long.rounds + 1 {
 			d, err := st.startOnce(c.endpoint, c.question, c.status)
 			if err != nil {
 				return nil, err
@@ -39,7 +39,7 @@ func starts(st *stand) (lines []line, err error) {
 		}
 		all := spreadOf(times)
 		lines = append(lines, line{work: c.work, measure: "process start to the first " + c.status,
-			subject: fmt.Sprintf("%s (%s–%s)", millis(time.Duration(all.median)), millis(time.Duration(all.least)), millis(time.Duration(all.most))),
+			subject: fmt.Sprintf("%s (%s–%s)", millis(time.Duration(all.median)), millis(time.Duration(all.low)), millis(time.Duration(all.high))),
 			value:   all.median / 1e6, target: atMost(c.limit, "ms")})
 	}
 	return lines, nil
@@ -69,7 +69,7 @@ func idle(st *stand) ([]line, error) {
 	if err := firstAnswer(service.addr, []byte(question(path, jwts(st.tokens).field(0))), "200"); err != nil {
 		return nil, err
 	}
-	time.Sleep(st.each)
+	time.Sleep(st.long.each)
 	size, err := service.processes[0].resident()
 	if err != nil {
 		return nil, err

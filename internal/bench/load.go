@@ -31,14 +31,48 @@ type stream struct {
 	// long answers take: the time of a request counts from when it was to begin.
 	// 0: a connection asks again as soon as it has its answer.
 	rate float64
+
+	// awake keeps the load from sleeping while there is no answer. On a virtual
+	// machine it costs the server as much as an answer to wake the other core.
+	awake bool
 }
+
+// window is how long answers are measured together: that the machine does something
+// else for a moment then spoils few of the windows.
+const window = 100 * time.Millisecond
 
 // An outcome is what became of a stream.
 type outcome struct {
 	answers int
 	not200  int
 	took    time.Duration
-	latency histogram
+	latency []*histogram // of each window
+}
+
+func (o *outcome) add(since, took time.Duration) {
+	i := int(since / window)
+	for len(o.latency) <= i {
+		o.latency = append(o.latency, new(histogram))
+	}
+	o.latency[i].add(took)
+}
+
+// percentile is the median of those of the windows.
+func (o *outcome) percentile(of float64) time.Duration {
+	var each []float64
+	whole := o.latency
+	if len(whole) > 1 {
+		whole = whole[:len(whole)-1] // the last one is short
+	}
+	for _, h := range whole {
+		if h.n > 0 {
+			each = append(each, float64(h.percentile(of)))
+		}
+	}
+	if len(each) == 0 {
+		return 0
+	}
+	return time.Duration(spreadOf(each).median)
 }
 
 func (o *outcome) perSecond() float64 { return float64(o.answers) / o.took.Seconds() }
@@ -69,6 +103,7 @@ type driver struct {
 	byFD    []*conn
 	streams []*sending
 	random  *rand.Rand
+	begin   time.Time
 	end     time.Time
 	waiting int // requests without their answer
 }
@@ -148,11 +183,11 @@ func (dr *driver) close() {
 
 func (dr *driver) run(d time.Duration) error {
 	begin := time.Now()
-	dr.end = begin.Add(d)
+	dr.begin, dr.end = begin, begin.Add(d)
 	spins := false
 	for _, s := range dr.streams {
 		s.next = begin
-		spins = spins || s.rate > 0
+		spins = spins || s.rate > 0 || s.awake
 	}
 	events := make([]unix.EpollEvent, 256)
 	for now := begin; ; now = time.Now() {
@@ -245,7 +280,8 @@ func (dr *driver) receive(c *conn) error {
 	if string(c.buf[9:12]) != "200" {
 		s.not200++
 	}
-	s.latency.add(time.Since(c.begun))
+	now := time.Now()
+	s.add(now.Sub(dr.begin), now.Sub(c.begun))
 	dr.waiting--
 	c.n = 0
 	s.idle = append(s.idle, c)

@@ -44,7 +44,7 @@ func behindNginx(st *stand) (lines []line, err error) {
 				return nil, err
 			}
 		}
-		got, err := st.inTurn(fronts[0].load(s), fronts[1].load(s))
+		got, err := st.inTurn(st.short, fronts[0].load(s), fronts[1].load(s))
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +74,7 @@ func ownCache(st *stand) ([]line, error) {
 		return nil, err
 	}
 	s := stream{requests: one, conns: conns}
-	got, err := st.inTurn(recipe.load(s), ours.load(s))
+	got, err := st.inTurn(st.short, recipe.load(s), ours.load(s))
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func printLines(w io.Writer, lines []line) {
 	for _, l := range lines {
 		ratio := ""
 		if l.ratio != nil {
-			ratio = fmt.Sprintf("%.2f (%.2f–%.2f)", l.ratio.median, l.ratio.least, l.ratio.most)
+			ratio = fmt.Sprintf("%.2f (%.2f–%.2f)", l.ratio.median, l.ratio.low, l.ratio.high)
 		}
 		fmt.Fprintf(w, "| %s |\n", strings.Join([]string{l.work, l.measure, l.floor, l.subject, ratio, l.target.String(), l.verdict()}, " | "))
 	}
@@ -74,7 +74,8 @@ func printLines(w io.Writer, lines []line) {
 func (b *bench) report(lines []line) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Machine: %s. Versions: %s.\n", machine(), versions())
-	fmt.Fprintf(&out, "%d rounds of %s for each comparison; ratios are medians, with the least and the greatest behind.\n\n", b.rounds, b.each)
+	fmt.Fprintf(&out, "%d rounds of %s each for a comparison, %d of %s where it needs a new process; ratios are medians, with the quartiles behind.\n\n",
+		b.short.rounds, b.short.each, b.long.rounds, b.long.each)
 	fmt.Fprintln(&out, "| Work | Measure | Floor | Service | Ratio | Target | |")
 	fmt.Fprintln(&out, "|---|---|---|---|---|---|---|")
 	printLines(&out, lines)

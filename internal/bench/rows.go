@@ -67,7 +67,7 @@ func hot(st *stand) (lines []line, err error) {
 			return nil, err
 		}
 		s := stream{requests: one, conns: conns}
-		got, err := st.inTurn(floor.load(s), service.load(s))
+		got, err := st.inTurn(st.short, floor.load(s), service.load(s))
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func few(st *stand) (lines []line, err error) {
 			return nil, err
 		}
 		s := stream{requests: all, conns: conns}
-		got, err := st.inTurn(bare.load(s), lookup.load(s), service.load(s))
+		got, err := st.inTurn(st.short, bare.load(s), lookup.load(s), service.load(s))
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +130,7 @@ func many(st *stand) (lines []line, err error) {
 			return nil, err
 		}
 		s, sFew := stream{requests: all, conns: conns}, stream{requests: some, conns: conns}
-		got, err := st.inTurn(lookup.load(s), service.load(s), lookupFew.load(sFew), serviceFew.load(sFew))
+		got, err := st.inTurn(st.short, lookup.load(s), service.load(s), lookupFew.load(sFew), serviceFew.load(sFew))
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +191,7 @@ func withPolicy(st *stand) ([]line, error) {
 	if err := errors.Join(st.remember(without, plain), st.remember(with, admins)); err != nil {
 		return nil, err
 	}
-	got, err := st.inTurn(without.load(stream{requests: plain, conns: conns}), with.load(stream{requests: admins, conns: conns}))
+	got, err := st.inTurn(st.short, without.load(stream{requests: plain, conns: conns}), with.load(stream{requests: admins, conns: conns}))
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func manyPolicies(st *stand) ([]line, error) {
 	if err := st.remember(service, all); err != nil {
 		return nil, err
 	}
-	got, err := st.inTurn(service.load(stream{requests: one, conns: conns}), service.load(stream{requests: all, conns: conns}))
+	got, err := st.inTurn(st.short, service.load(stream{requests: one, conns: conns}), service.load(stream{requests: all, conns: conns}))
 	if err != nil {
 		return nil, err
 	}

@@ -21,12 +21,12 @@ func latency(st *stand) ([]line, error) {
 	if err := st.remember(service, all); err != nil {
 		return nil, err
 	}
-	full, err := floor.load(stream{requests: all, conns: conns})(st.each)
+	full, err := floor.load(stream{requests: all, conns: conns})(st.long.each)
 	if err != nil {
 		return nil, err
 	}
 	s := stream{requests: all, conns: 2 * conns, rate: full.perSecond / 2}
-	got, err := st.inTurn(floor.load(s), service.load(s))
+	got, err := st.inTurn(st.short, floor.load(s), service.load(s))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func confirmations(st *stand) ([]line, error) {
 		latest    = 0.8 // of the bound: a session in use is confirmed before
 		usual     = 0.7
 	)
-	bound := max(5*st.each, time.Second)
+	bound := max(5*st.long.each, time.Second)
 	part := func(of float64) time.Duration { return time.Duration(of * float64(bound)) }
 	all := questions(opaque, path, int(perSecond*part(usual).Seconds()))
 	quiet, err := st.service(never)
@@ -87,7 +87,7 @@ func confirmations(st *stand) ([]line, error) {
 		asked, took = asked+after-before, took+d
 		return got, err
 	}
-	got, err := st.inTurn(quiet.load(s), confirmed)
+	got, err := st.inTurn(st.long, quiet.load(s), confirmed)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +95,16 @@ func confirmations(st *stand) ([]line, error) {
 	return []line{tail(work, "against quiet", got[0], got[1], 2)}, nil
 }
 
-// strangers measures what remembered sessions notice of bad tokens. Those of one round
-// have been forgotten in the next.
-func strangers(st *stand) ([]line, error) {
-	const perSecond = 20_000
+// strangers measures what remembered sessions notice of bad tokens: of 20,000 a second, and
+// of as many as those are for the machine on which the targets were set, of which a core
+// made 139,000 answers of the bare handler.
+func strangers(st *stand) (lines []line, err error) {
+	const perSecond, there = 20_000, 139_000
 	service, err := st.service(never)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := st.floor(0)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +112,27 @@ func strangers(st *stand) ([]line, error) {
 	if err := st.remember(service, good); err != nil {
 		return nil, err
 	}
-	s := stream{requests: good, conns: 2 * conns, rate: steady}
-	bad := stream{requests: badTokens(st.tokens[0], int(perSecond*st.each.Seconds())), conns: 512, rate: perSecond, once: true}
-	got, err := st.inTurn(service.load(s), service.load(s, bad))
+	full, err := bare.load(stream{requests: good, conns: conns})(st.long.each)
 	if err != nil {
 		return nil, err
 	}
-	work := fmt.Sprintf("remembered, %s bad tokens a second beside", thousands(perSecond))
-	return []line{tail(work, "against quiet", got[0], got[1], 2)}, nil
+	here := full.busy() / there
+	for _, c := range []struct {
+		part float64
+		note string
+	}{{1, ""}, {here, fmt.Sprintf(", as %s are on a machine as fast as %s a second", thousands(perSecond), thousands(there))}} {
+		s := stream{requests: good, conns: 2 * conns, rate: steady * c.part}
+		got, err := st.inTurn(st.long, service.load(s), service.load(s, st.bad(perSecond*c.part)))
+		if err != nil {
+			return nil, err
+		}
+		work := fmt.Sprintf("remembered, %s bad tokens a second beside%s", thousands(perSecond*c.part), c.note)
+		lines = append(lines, tail(work, "against quiet", got[0], got[1], 2))
+	}
+	return lines, nil
+}
+
+// bad sends so many bad tokens a second. Those of one round have been forgotten in the next.
+func (st *stand) bad(perSecond float64) stream {
+	return stream{requests: badTokens(st.tokens[0], int(perSecond*st.long.each.Seconds())), conns: 512, rate: perSecond, once: true}
 }

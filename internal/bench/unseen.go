@@ -21,10 +21,10 @@ func unseen(st *stand) (lines []line, err error) {
 				return sample{}, err
 			}
 			defer service.processes[0].kill()
-			time.Sleep(st.each / 10) // for the keys
-			return service.load(stream{requests: all, conns: conns, once: true})(hour)
+			time.Sleep(window) // for the keys
+			return service.load(stream{requests: all, conns: conns, once: true, awake: true})(hour)
 		}
-		got, err := st.inTurn(st.verify, fresh)
+		got, err := st.inTurn(st.long, st.verify, fresh)
 		if err != nil {
 			return nil, err
 		}
