@@ -206,6 +206,58 @@ func TestWhatIsToldLastIsHeard(t *testing.T) {
 	eventually(t, "all are told", func() bool { return len(two.heard()) == 100 })
 }
 
+// While Redis stands still events wait, but only so many.
+func TestEventsWaitForRedis(t *testing.T) {
+	r := startRedis(t)
+	one, two := join(t, r), join(t, r)
+	r.process.Signal(syscall.SIGSTOP)
+	const few = 350 // more than are told in one go
+	for i := range few {
+		one.Tell(Event{User: fmt.Sprint(i)})
+	}
+	if n := one.counted("publish lost"); n > 0 {
+		t.Errorf("%d of %d were lost", n, few)
+	}
+	for range 2 * cap(one.outbox) {
+		one.Tell(Event{User: "many"})
+	}
+	if n := one.counted("publish lost"); n == 0 {
+		t.Error("any number waits")
+	}
+	r.process.Signal(syscall.SIGCONT)
+	eventually(t, "those that waited are told", func() bool {
+		users := make(map[string]bool)
+		for _, e := range two.heard() {
+			users[e.User] = true
+		}
+		return len(users) == few+1
+	})
+}
+
+// As many commands are under way as there may be, and none of them ends.
+func TestNobodyWaitsForASlot(t *testing.T) {
+	r := startRedis(t)
+	one := join(t, r)
+	for range most {
+		one.slots <- struct{}{}
+	}
+	ada := &authgear{}
+	if s, err := one.Known().Resolve(t.Context(), bearer("t")); !errors.Is(err, errAlone) {
+		t.Errorf("%+v %v", s, err)
+	}
+	if _, err := one.Asking(ada).Resolve(t.Context(), bearer("t")); err != nil || ada.calls.Load() != 1 {
+		t.Errorf("Authgear was asked %d times: %v", ada.calls.Load(), err)
+	}
+	for range most {
+		<-one.slots
+	}
+	eventually(t, "it takes part again", func() bool {
+		one.Asking(ada).Resolve(t.Context(), bearer("u"))
+		_, err := one.Known().Resolve(t.Context(), bearer("u"))
+		return err == nil
+	})
+}
+
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	for name, harm := range map[string]func(*redis){
 		"up":     func(*redis) {},
