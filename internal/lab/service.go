@@ -49,13 +49,20 @@ func NewService(binary, endpoint string, env []string) (*Service, error) {
 	s.env = append(os.Environ(), "AUTHGEAR_ENDPOINT="+endpoint, "AUTHGEAR_LISTEN="+s.Addr, "AUTHGEAR_ADMIN_LISTEN="+s.Admin,
 		"AUTHGEAR_LOG_DECISIONS=none", "AUTHGEAR_WEBHOOK_SECRET="+WebhookSecret)
 	s.env = append(s.env, env...)
-	s.client = &fasthttp.HostClient{
-		Addr:                      s.Addr,
+	s.client = newClient(s.Addr)
+	return s, nil
+}
+
+// ServiceAt returns one that somebody else runs, to ask it.
+func ServiceAt(addr string) *Service { return &Service{Addr: addr, client: newClient(addr)} }
+
+func newClient(addr string) *fasthttp.HostClient {
+	return &fasthttp.HostClient{
+		Addr:                      addr,
 		MaxConns:                  1 << 14,
 		ConnPoolStrategy:          fasthttp.LIFO, // those of a rush end when it is over
 		MaxIdemponentCallAttempts: 1,             // a second attempt would have another beginning
 	}
-	return s, nil
 }
 
 // Start runs the service until it is ended, and waits until it listens.

@@ -68,6 +68,7 @@ type size struct {
 	clients int           // of a flood, at a time
 	idle    int           // connections
 	hits    float64       // so much of the users' hit ratio must be left
+	aside   bool          // the flood takes of the machine what everybody else leaves
 }
 
 // A drowning is what was counted in a flood.
@@ -110,6 +111,9 @@ func (f *flood) run(ctx context.Context, binary string, z size) (*drowning, erro
 	d.during, err = g.during(func() {
 		ctx, cancel := context.WithTimeout(ctx, max(z.flood, f.least))
 		defer cancel()
+		if z.aside {
+			defer stepBack()()
+		}
 		played = f.play(ctx, st, d.strangers)
 	})
 	stopWatching()
@@ -146,8 +150,8 @@ const (
 func (d *drowning) problems() (list []string) {
 	problem := func(format string, args ...any) { list = append(list, d.name+": "+fmt.Sprintf(format, args...)) }
 	for name, s := range map[string]sample{"before": d.before, "meanwhile": d.during, "afterwards": d.after} {
-		if s.answers == 0 || s.wrong+s.unavailable+s.nothing > 0 {
-			problem("%s, of %d requests of users %d had a wrong answer, %d a 503, %d none", name, s.answers, s.wrong, s.unavailable, s.nothing)
+		if s.Answers == 0 || s.Wrong+s.Unavailable+s.Nothing > 0 {
+			problem("%s, of %d requests of users %d had a wrong answer, %d a 503, %d none", name, s.Answers, s.Wrong, s.Unavailable, s.Nothing)
 		}
 	}
 	if r := d.during.hitRatio(); !d.unfair && r < d.size.hits*d.before.hitRatio() {
@@ -196,8 +200,8 @@ func printFloods(w io.Writer, all []*drowning) {
 		}
 		fmt.Fprintf(w, "| %s | %d (%.0f) | %s | %d, %d | %s | %s → %s → %s | %d; %d | %d in %.0f s | %s → %s → %s | %d, %d → %d, %d |\n",
 			d.name, d.sent, float64(d.sent)/d.took.Seconds(), answers(d.answered),
-			s.answers, s.wrong+s.unavailable+s.nothing, ratio,
-			ms(lab.Percentile(d.before.latencies, 99)), ms(lab.Percentile(s.latencies, 99)), ms(lab.Percentile(d.after.latencies, 99)),
+			s.Answers, s.Wrong+s.Unavailable+s.Nothing, ratio,
+			ms(d.before.P99), ms(s.P99), ms(d.after.P99),
 			d.questions.MostStrangers, d.questions.MostKnown, d.keyFetches, d.took.Seconds(), mib(d.dry.memory), mib(d.mostMemory), mib(d.wet.memory),
 			d.dry.goroutines, d.dry.files, d.wet.goroutines, d.wet.files)
 	}

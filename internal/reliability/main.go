@@ -46,7 +46,11 @@ type options struct {
 }
 
 func main() {
-	o := options{size: size{users: 60, quiet: 5 * time.Second, flood: 10 * time.Second, clients: 128, idle: 10_000, hits: 0.99}, atOnce: 4, credentials: 10_000_000, room: 64 << 20}
+	if len(os.Args) > 1 && os.Args[1] == asUsers {
+		exitOn(serveUsers(os.Stdin, os.Stdout))
+		return
+	}
+	o := options{size: size{users: 60, quiet: 5 * time.Second, flood: 10 * time.Second, clients: 128, idle: 10_000, hits: 0.99, aside: true}, atOnce: 4, credentials: 10_000_000, room: 64 << 20}
 	flag.StringVar(&o.only, "only", "", "those floods or faults whose names contain this")
 	flag.DurationVar(&o.flood, "flood", o.flood, "how long a flood goes on, at least")
 	flag.DurationVar(&o.duration, "duration", 30*time.Minute, "of the soak")
@@ -59,7 +63,11 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, flag.Arg(0), o, *update, os.Stdout, os.Stderr); err != nil {
+	exitOn(run(ctx, flag.Arg(0), o, *update, os.Stdout, os.Stderr))
+}
+
+func exitOn(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

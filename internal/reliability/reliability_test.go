@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +11,15 @@ import (
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/lab"
 )
+
+// TestMain lets the test's program be the users, as the program does.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asUsers {
+		exitOn(serveUsers(os.Stdin, os.Stdout))
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // Short forms of what the program does. How fast anything was is not looked at.
 
@@ -145,7 +155,7 @@ func TestTheOracle(t *testing.T) {
 
 func TestAFloodThatHurtsIsToldOf(t *testing.T) {
 	well := func() *drowning {
-		s := sample{answers: 1000, hits: 990}
+		s := sample{Answers: 1000, hits: 990}
 		return &drowning{flood: &flood{name: "f", wants: []int{http.StatusUnauthorized}}, strangers: &strangers{size: size{hits: 0.99}, answered: map[int]int{401: 9}},
 			took: 10 * time.Second, before: s, during: s, after: s}
 	}
@@ -153,7 +163,7 @@ func TestAFloodThatHurtsIsToldOf(t *testing.T) {
 		t.Error(list)
 	}
 	for want, harm := range map[string]func(*drowning){
-		"1 a 503":                   func(d *drowning) { d.during.unavailable = 1 },
+		"1 a 503":                   func(d *drowning) { d.during.Unavailable = 1 },
 		"the hit ratio":             func(d *drowning) { d.during.hits = 900 },
 		"33 questions at once":      func(d *drowning) { d.asks, d.questions.MostStrangers = true, 33 },
 		"that Authgear did":         func(d *drowning) { d.questions.StrangerJWTs = 1 },
