@@ -47,3 +47,40 @@ func TestEvictionsAreWhatHadNoRoom(t *testing.T) {
 		}
 	})
 }
+
+// Whoever comes while there is no room, and stays, gets some.
+func TestWhoIsSeenAgainGetsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := everybody{}
+		c, err := New(Options{Authgear: a, Strangers: a, MaxStaleness: time.Hour, Wait: time.Second, Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		asked := 0
+		see := func(name string) {
+			trace := new(resolver.Trace)
+			one := resolver.Credential{Slot: resolver.Bearer, Value: name}
+			if _, err := c.Resolve(context.Background(), resolver.Credentials{List: []resolver.Credential{one}, Trace: trace}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if trace.Lookup == resolver.Miss {
+				asked++
+			}
+		}
+		for i := range 20_000 {
+			see(fmt.Sprint("once", i))
+		}
+		const users, times = 50, 100
+		asked = 0
+		for range times {
+			for i := range users {
+				see(fmt.Sprint("user", i))
+			}
+		}
+		if asked > 4*users {
+			t.Errorf("about %d users who came %d times each Authgear was asked %d times", users, times, asked)
+		}
+	})
+}
