@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"authgear-forward-auth/internal/authgeartest"
 )
@@ -28,12 +29,13 @@ func (a *Authority) SignIn(n int) []*Session {
 	return list
 }
 
-// SignInAs returns a session of a new user, of the i-th kind: JWT, opaque token, cookie.
+// SignInAs returns a session of a new user, of the i-th kind: JWT, opaque token, cookie. It
+// outlasts any run.
 func (a *Authority) SignInAs(i int, user authgeartest.User) *Session {
 	s := &Session{User: a.AddUser(user)}
 	switch i % 3 {
 	case 0:
-		s.IsJWT, s.Credential = true, a.JWT(s.User)
+		s.IsJWT, s.Credential = true, a.JWT(s.User, func(_, claims map[string]any) { claims["exp"] = time.Now().Add(24 * time.Hour).Unix() })
 	case 1:
 		s.Credential = a.OpaqueToken(s.User)
 	case 2:
