@@ -10,10 +10,11 @@ import (
 
 // askLocal finds out what can be known without Authgear. It is final if Authgear
 // need not, or cannot, be asked.
-func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials) (a *answer, final bool) {
+func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (a *answer, final bool) {
 	if c.o.Local == nil {
 		return nil, false
 	}
+	creds.Known = e.hasSession()
 	s, err := c.o.Local.Resolve(ctx, creds)
 	switch {
 	case errors.Is(err, resolver.ErrNotMine) && c.o.Authgear != nil:
@@ -55,7 +56,7 @@ var (
 
 // confirm asks Authgear.
 func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (*resolver.Session, error) {
-	signed, known := f.signed, e != nil && e.answer.Load().session != nil
+	signed, known := f.signed, e.hasSession()
 	ask := c.o.Strangers
 	if known || signed != nil {
 		ask = c.o.Authgear

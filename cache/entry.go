@@ -17,6 +17,9 @@ type entry struct {
 	answer atomic.Pointer[answer]
 }
 
+// hasSession tells whether a session is remembered; e may be nil.
+func (e *entry) hasSession() bool { return e != nil && e.answer.Load().session != nil }
+
 // An answer is a session, or why there is none.
 type answer struct {
 	session *resolver.Session

@@ -109,7 +109,7 @@ func (c *Cache) flying(key resolver.Key) bool {
 func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) {
 	// A little less than anybody waits: its own reason tells more than theirs.
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
-	local, final := c.askLocal(ctx, f, key, creds)
+	local, final := c.askLocal(ctx, f, key, creds, e)
 	refused := false
 	if !final && c.o.Others != nil {
 		local, refused = c.askOthers(ctx, f, creds)

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,46 @@ func TestWhoIsSeenAgainGetsRoom(t *testing.T) {
 		}
 		if asked > 4*users {
 			t.Errorf("about %d users who came %d times each Authgear was asked %d times", users, times, asked)
+		}
+	})
+}
+
+// A crowd is what judges new tokens only when it comes to it, and known ones at once.
+type crowd struct{ waiting atomic.Bool }
+
+func (c *crowd) Resolve(_ context.Context, creds resolver.Credentials) (*resolver.Session, error) {
+	if c.waiting.Load() && !creds.Known {
+		return nil, &resolver.UnavailableError{Reason: resolver.Overloaded}
+	}
+	return &resolver.Session{UserID: "ada", Expiry: resolver.UnixTime(time.Now().Add(time.Hour).Unix())}, nil
+}
+
+// While so many new tokens come that some are turned away, who is remembered is confirmed.
+func TestACrowdOfNewTokensDelaysNoKnownOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local, a := &crowd{}, everybody{}
+		c, err := New(Options{Local: local, Authgear: a, Strangers: a, MaxStaleness: time.Minute, Wait: time.Second, Bytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ask := func(text string) error {
+			_, err := c.Resolve(context.Background(), token(text))
+			synctest.Wait()
+			return err
+		}
+		if err := ask("known"); err != nil {
+			t.Fatal(err)
+		}
+		local.waiting.Store(true)
+		for range 10 { // bounds
+			time.Sleep(2 * time.Minute)
+			if err := ask("known"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := ask("new"); resolver.ReasonOf(err) != resolver.Overloaded {
+			t.Errorf("a new one: %v", err)
 		}
 	})
 }

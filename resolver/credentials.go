@@ -70,6 +70,10 @@ type Credentials struct {
 	// answer already. Whoever asks Authgear itself need not look.
 	NotBefore time.Time
 
+	// Known says that somebody has vouched for them before: those that are new must not
+	// delay them.
+	Known bool
+
 	// Unhurried says that there is an answer that will do for some time yet.
 	Unhurried bool
 

@@ -6,9 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,11 +44,20 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyID, claims, err := j.read(ctx, t, c.Trace)
+	in := turn{known: c.Known}
+	if err := in.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer in.leave()
+	keyID, err := j.keyID(t.header, c.Trace)
 	if err != nil {
 		return nil, err
 	}
-	err = j.verify(ctx, t, keyID)
+	claims, err := j.claims(t.claims, c.Trace)
+	if err != nil {
+		return nil, err
+	}
+	err = j.verify(ctx, &in, t, keyID)
 	if c.Trace.Explains() {
 		c.Trace.Note("signature", err, j.Keys.describe(keyID, err))
 	}
@@ -63,50 +70,22 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	return claims.session(), nil
 }
 
-// work has room for those who read or verify tokens: on half of the cores at most, so that a
-// flood of new tokens leaves the rest to those whose session is remembered.
-var work = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-
-// enter waits for room, in turn. Whoever can be answered at once goes first.
-func enter(ctx context.Context, room chan struct{}) (leave func(), err error) {
-	select {
-	case room <- struct{}{}:
-		runtime.Gosched()
-		return func() { <-room }, nil
-	case <-ctx.Done():
-		return nil, &UnavailableError{Overloaded, errors.New("more new tokens than can be read in time")}
-	}
-}
-
-// read reads and checks header and claims.
-func (j *JWT) read(ctx context.Context, t token, trace *Trace) (keyID string, c *claims, err error) {
-	leave, err := enter(ctx, work)
-	if err != nil {
-		return "", nil, err
-	}
-	defer leave()
-	if keyID, err = j.keyID(t.header, trace); err != nil {
-		return "", nil, err
-	}
-	c, err = j.claims(t.claims, trace)
-	return keyID, c, err
-}
-
 // verify checks the signature with the key that the token names.
-func (j *JWT) verify(ctx context.Context, t token, keyID string) error {
+func (j *JWT) verify(ctx context.Context, in *turn, t token, keyID string) error {
 	signature, err := decodeSegment(t.signature)
 	if err != nil {
 		return invalid(MalformedCredential, "the signature of the JWT is not in base64url: was the token cut?")
 	}
-	key, err := j.Keys.Key(ctx, keyID)
-	if err != nil {
-		return err
+	key := j.Keys.lookup(keyID)
+	if key == nil {
+		in.leave() // to fetch it takes time
+		if key, err = j.Keys.Key(ctx, keyID); err != nil {
+			return err
+		}
+		if err := in.enter(ctx); err != nil {
+			return err
+		}
 	}
-	leave, err := enter(ctx, work)
-	if err != nil {
-		return err
-	}
-	defer leave()
 	return t.verify(key, signature)
 }
 
