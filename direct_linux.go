@@ -1,3 +1,5 @@
+//go:build !386 && !race
+
 package main
 
 import (
@@ -8,10 +10,12 @@ import (
 	"unsafe"
 )
 
-// A directConn reads and writes without telling Go's scheduler. The socket never blocks,
-// so there is nothing to tell; but by each system call that it is told of, it is led to
-// look, thousands of times a second, whether that one does. One goroutine may read, and
-// one may write.
+// A directConn reads and writes without telling Go's scheduler, which would look, thousands
+// of times a second, whether a call that it was told of takes long. These never wait for the
+// peer. They may wait for memory, as anything may. One goroutine may read, and one may write.
+//
+// The detector of races learns nothing of what goes by such a connection, so where it looks
+// there are none.
 type directConn struct {
 	net.Conn
 	raw           syscall.RawConn
@@ -38,8 +42,8 @@ func direct(c net.Conn) net.Conn {
 		return c
 	}
 	d := &directConn{Conn: c, raw: raw}
-	d.reads.trap, d.reads.try = syscall.SYS_RECVFROM, d.reads.once
-	d.writes.trap, d.writes.flags, d.writes.try = syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL, d.writes.once
+	d.reads.trap, d.reads.flags, d.reads.try = syscall.SYS_RECVFROM, syscall.MSG_DONTWAIT, d.reads.once
+	d.writes.trap, d.writes.flags, d.writes.try = syscall.SYS_SENDTO, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, d.writes.once
 	return d
 }
 

@@ -86,9 +86,11 @@ func (w *watch) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &watchedConn{Conn: direct(under), under: under, watch: w}
-	c.enter(idle)
-	if w.tls != nil {
+	c := &watchedConn{under: under, watch: w}
+	if w.tls == nil {
+		c.Conn = direct(under)
+		c.enter(idle)
+	} else {
 		c.Conn = tls.Server(under, w.tls)
 		c.enter(shaking)
 	}

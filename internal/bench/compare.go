@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,7 +15,8 @@ type sample struct {
 	perSecond float64       // answers
 	cost      time.Duration // of the server's core, for an answer
 	loadCost  time.Duration // of the load's core
-	p50, p99  time.Duration
+	p50, p99  time.Duration // the medians of those of each window
+	pooled    time.Duration // the p99 of all together
 }
 
 // busy are the answers that a core of the server gives in a second when it does
@@ -29,16 +31,13 @@ type contender func(d time.Duration) (sample, error)
 // the others beside it. Of the first each answer must be 200.
 func (s server) load(streams ...stream) contender {
 	return func(d time.Duration) (sample, error) {
-		before, err := s.cpu()
-		if err != nil {
-			return sample{}, err
-		}
-		out, err := drive(s.addr, d, streams...)
+		var before, after [2]time.Duration
+		var errs [2]error
+		out, err := driveBetween(s.addr, d, func() { before, errs[0] = s.cpu() }, func() { after, errs[1] = s.cpu() }, streams...)
 		if err != nil {
 			return sample{}, fmt.Errorf("%s: %w", s.name, err)
 		}
-		after, err := s.cpu()
-		if err != nil {
+		if err := errors.Join(errs[:]...); err != nil {
 			return sample{}, err
 		}
 		o := &out[0]
@@ -55,6 +54,7 @@ func (s server) load(streams ...stream) contender {
 			loadCost:  (after[1] - before[1]) / time.Duration(all),
 			p50:       o.percentile(50),
 			p99:       o.percentile(99),
+			pooled:    o.pooled(99),
 		}, nil
 	}
 }
@@ -116,6 +116,14 @@ func typical(samples []sample, measure func(sample) float64) float64 {
 	return spreadOf(values).median
 }
 
+// worst returns the greatest of a measure.
+func worst(samples []sample, measure func(sample) float64) (most float64) {
+	for _, s := range samples {
+		most = max(most, measure(s))
+	}
+	return most
+}
+
 // Measures of a sample.
 var (
 	busy      = sample.busy
@@ -124,4 +132,5 @@ var (
 	loadCost  = func(s sample) float64 { return float64(s.loadCost) }
 	p50       = func(s sample) float64 { return float64(s.p50) }
 	p99       = func(s sample) float64 { return float64(s.p99) }
+	pooled    = func(s sample) float64 { return float64(s.pooled) }
 )

@@ -49,12 +49,25 @@ type outcome struct {
 	latency []*histogram // of each window
 }
 
-func (o *outcome) add(since, took time.Duration) {
-	i := int(since / window)
+// add notes an answer to a request that was to begin so long after the first one.
+func (o *outcome) add(begun, took time.Duration) {
+	i := int(begun / window)
 	for len(o.latency) <= i {
 		o.latency = append(o.latency, new(histogram))
 	}
 	o.latency[i].add(took)
+}
+
+// pooled is the percentile of all.
+func (o *outcome) pooled(of float64) time.Duration {
+	var all histogram
+	for _, h := range o.latency {
+		for i, n := range h.counts {
+			all.counts[i] += n
+		}
+		all.n += h.n
+	}
+	return all.percentile(of)
 }
 
 // percentile is the median of those of the windows.
@@ -80,6 +93,12 @@ func (o *outcome) perSecond() float64 { return float64(o.answers) / o.took.Secon
 // drive sends the streams to an address for so long, or until all of those that
 // are sent once have been.
 func drive(addr string, d time.Duration, streams ...stream) ([]outcome, error) {
+	return driveBetween(addr, d, func() {}, func() {}, streams...)
+}
+
+// driveBetween calls before when all connections are there, and after before any of them
+// ends.
+func driveBetween(addr string, d time.Duration, before, after func(), streams ...stream) ([]outcome, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	dr, err := newDriver(addr, streams)
@@ -87,9 +106,11 @@ func drive(addr string, d time.Duration, streams ...stream) ([]outcome, error) {
 		return nil, err
 	}
 	defer dr.close()
+	before()
 	if err := dr.run(d); err != nil {
 		return nil, fmt.Errorf("load on %s: %w", addr, err)
 	}
+	after()
 	outcomes := make([]outcome, len(streams))
 	for i, s := range dr.streams {
 		outcomes[i] = s.outcome
@@ -280,8 +301,7 @@ func (dr *driver) receive(c *conn) error {
 	if string(c.buf[9:12]) != "200" {
 		s.not200++
 	}
-	now := time.Now()
-	s.add(now.Sub(dr.begin), now.Sub(c.begun))
+	s.add(c.begun.Sub(dr.begin), time.Since(c.begun))
 	dr.waiting--
 	c.n = 0
 	s.idle = append(s.idle, c)

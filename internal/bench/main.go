@@ -41,7 +41,7 @@ func main() {
 	only := flag.String("only", "", "the rows whose names contain this: "+strings.Join(rowNames(), ", "))
 	quick := flag.Bool("quick", false, "short rounds and fewer credentials: to see that it works")
 	update := flag.String("update", "", "the `file` that the table is written into")
-	flag.IntVar(&z.short.rounds, "rounds", z.short.rounds, "of each comparison")
+	flag.IntVar(&z.short.rounds, "rounds", z.short.rounds, "of each comparison whose measurements are short")
 	flag.Parse()
 	if *quick {
 		z = size{short: turns{11, window}, long: turns{3, 3 * window}, few: 1_000, many: 50_000, unseen: 2_000}

@@ -74,7 +74,7 @@ func printLines(w io.Writer, lines []line) {
 func (b *bench) report(lines []line) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Machine: %s. Versions: %s.\n", machine(), versions())
-	fmt.Fprintf(&out, "%d rounds of %s each for a comparison, %d of %s where it needs a new process; ratios are medians, with the quartiles behind.\n\n",
+	fmt.Fprintf(&out, "%d rounds of %s each for a comparison, %d of %s where it needs time or a new process; ratios are medians, with the quartiles behind.\n\n",
 		b.short.rounds, b.short.each, b.long.rounds, b.long.each)
 	fmt.Fprintln(&out, "| Work | Measure | Floor | Service | Ratio | Target | |")
 	fmt.Fprintln(&out, "|---|---|---|---|---|---|---|")
@@ -133,7 +133,8 @@ func rates(samples []sample) string {
 func costs(samples []sample) string { return micros(typical(samples, cost)) }
 
 func latencies(samples []sample) string {
-	return fmt.Sprintf("%s (p50 %s) at %s/s", micros(typical(samples, p99)), micros(typical(samples, p50)), thousands(typical(samples, perSecond)))
+	return fmt.Sprintf("%s (p50 %s; at worst %s) at %s/s", micros(typical(samples, p99)), micros(typical(samples, p50)), micros(worst(samples, pooled)),
+		thousands(typical(samples, perSecond)))
 }
 
 func micros(nanoseconds float64) string { return fmt.Sprintf("%.1f µs", nanoseconds/1e3) }

@@ -30,6 +30,7 @@ func unseen(st *stand) (lines []line, err error) {
 		}
 		l := compared("unseen JWT, whole path, mode "+mode, got[0], got[1], atLeast(0.70), server{name: "loop of crypto/rsa"})
 		l.floor = fmt.Sprintf("%s/s (%s)", thousands(typical(got[0], busy)), costs(got[0]))
+		l.subject = fmt.Sprintf("%s/s (%s)", thousands(typical(got[1], busy)), costs(got[1]))
 		if mode != "jwt" {
 			l.work += ": each is confirmed behind"
 			l.target = target{}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -90,7 +91,7 @@ func (f *flood) run(ctx context.Context, binary string, z size) (*drowning, erro
 		return nil, err
 	}
 	defer st.close()
-	g, err := st.newGood(ctx, z.users)
+	g, err := st.newGood(ctx, z.users, z.aside)
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +112,7 @@ func (f *flood) run(ctx context.Context, binary string, z size) (*drowning, erro
 	d.during, err = g.during(func() {
 		ctx, cancel := context.WithTimeout(ctx, max(z.flood, f.least))
 		defer cancel()
-		if z.aside {
-			defer stepBack()()
-		}
-		played = f.play(ctx, st, d.strangers)
+		played = d.take(ctx, st)
 	})
 	stopWatching()
 	watching.Wait()
@@ -133,6 +131,18 @@ func (f *flood) run(ctx context.Context, binary string, z size) (*drowning, erro
 	}
 	d.wet, d.left = st.asBefore(d.dry)
 	return d, ctx.Err()
+}
+
+// take lets the strangers do what they do.
+func (d *drowning) take(ctx context.Context, st *stand) error {
+	if !d.aside {
+		return d.play(ctx, st, d.strangers)
+	}
+	back, err := stepBack()
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.play(ctx, st, d.strangers), back())
 }
 
 func (d *drowning) watch(ctx context.Context, st *stand) {
@@ -190,7 +200,7 @@ func (d *drowning) problems() (list []string) {
 }
 
 func printFloods(w io.Writer, all []*drowning) {
-	fmt.Fprintln(w, "| Flood | Requests (a second) | Their answers | Users' answers, other than 200 | Hit ratio of users, before → meanwhile | p99 of users, before → meanwhile → afterwards "+
+	fmt.Fprintln(w, "| Flood | Requests (a second) | Their answers | Users' answers, other than 200 | Hit ratio of users, before → meanwhile | p99 of users (median of those of 0.1 s), before → meanwhile → afterwards; the slowest answer "+
 		"| Questions at once, about strangers; users | Key fetches | Memory, before → most → afterwards | Goroutines and files, before → afterwards |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|")
 	for _, d := range all {
@@ -198,10 +208,10 @@ func printFloods(w io.Writer, all []*drowning) {
 		if !d.unfair {
 			ratio = fmt.Sprintf("%.4f → %.4f", d.before.hitRatio(), d.during.hitRatio())
 		}
-		fmt.Fprintf(w, "| %s | %d (%.0f) | %s | %d, %d | %s | %s → %s → %s | %d; %d | %d in %.0f s | %s → %s → %s | %d, %d → %d, %d |\n",
+		fmt.Fprintf(w, "| %s | %d (%.0f) | %s | %d, %d | %s | %s → %s → %s; %s → %s → %s | %d; %d | %d in %.0f s | %s → %s → %s | %d, %d → %d, %d |\n",
 			d.name, d.sent, float64(d.sent)/d.took.Seconds(), answers(d.answered),
 			s.Answers, s.Wrong+s.Unavailable+s.Nothing, ratio,
-			ms(d.before.P99), ms(s.P99), ms(d.after.P99),
+			ms(d.before.P99), ms(s.P99), ms(d.after.P99), ms(d.before.Slowest), ms(s.Slowest), ms(d.after.Slowest),
 			d.questions.MostStrangers, d.questions.MostKnown, d.keyFetches, d.took.Seconds(), mib(d.dry.memory), mib(d.mostMemory), mib(d.wet.memory),
 			d.dry.goroutines, d.dry.files, d.wet.goroutines, d.wet.files)
 	}

@@ -50,17 +50,19 @@ func main() {
 		exitOn(serveUsers(os.Stdin, os.Stdout))
 		return
 	}
-	o := options{size: size{users: 60, quiet: 5 * time.Second, flood: 10 * time.Second, clients: 128, idle: 10_000, hits: 0.99, aside: true}, atOnce: 4, credentials: 10_000_000, room: 64 << 20}
+	o := options{size: size{users: 60, quiet: 5 * time.Second, flood: 10 * time.Second, clients: 128, idle: 10_000, hits: 0.99}, atOnce: 4, credentials: 10_000_000, room: 64 << 20}
 	flag.StringVar(&o.only, "only", "", "those floods or faults whose names contain this")
 	flag.DurationVar(&o.flood, "flood", o.flood, "how long a flood goes on, at least")
 	flag.DurationVar(&o.duration, "duration", 30*time.Minute, "of the soak")
 	flag.Int64Var(&o.credentials, "credentials", o.credentials, "that are to be remembered")
+	share := flag.Bool("share", false, "let the clients of floods share the machine with the users")
 	update := flag.String("update", "", "the `file` that the table is written into")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "go run ./internal/reliability [flags] %s\n", strings.Join(taskNames(), "|"))
 		flag.PrintDefaults()
 	}
 	flag.Parse()
+	o.aside = !*share
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	exitOn(run(ctx, flag.Arg(0), o, *update, os.Stdout, os.Stderr))

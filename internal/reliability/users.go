@@ -10,16 +10,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/lab"
 )
 
-// The users are a process of their own, so that their times are not those of a flood's
-// clients, who leave them nothing of the process that they are in.
+// The users are a process of their own, which goes before all others, so that the times that
+// they see are the service's.
 
 // asUsers is the argument by which this program is told to be the users.
 const asUsers = "users"
@@ -27,6 +29,7 @@ const asUsers = "users"
 // crowd are the users of a service.
 type crowd struct {
 	Addr  string
+	First bool // before other processes
 	Users []user
 }
 
@@ -38,7 +41,8 @@ type sample struct {
 
 	// P99 is the median of those of each tenth of a second: a shared machine stands
 	// still now and then.
-	P99 time.Duration
+	P99     time.Duration
+	Slowest time.Duration // answer
 
 	hits int // of the answers, those from memory
 }
@@ -62,6 +66,11 @@ func serveUsers(in io.Reader, out io.Writer) error {
 	var all crowd
 	if err := json.Unmarshal(text, &all); err != nil {
 		return err
+	}
+	if all.First {
+		if err := schedule(unix.SCHED_RR, 1); err != nil {
+			return err
+		}
 	}
 	var mu sync.Mutex
 	now := tally{window: time.Now()}
@@ -102,6 +111,7 @@ func (s *tally) note(a lab.Answer) {
 	}
 	s.Answers++
 	s.latencies = append(s.latencies, a.End.Sub(a.Start))
+	s.Slowest = max(s.Slowest, a.End.Sub(a.Start))
 	switch {
 	case a.Status == http.StatusServiceUnavailable:
 		s.Unavailable++
@@ -121,25 +131,29 @@ func (s *sample) hitRatio() float64 {
 	return float64(min(s.hits, s.Answers)) / float64(s.Answers)
 }
 
-// stepBack leaves the machine to everybody else, as far as they need it, until back is
-// called: who floods a service has other machines.
-func stepBack() (back func()) {
-	nice(19)
-	return func() { nice(0) }
+// stepBack leaves the machine to the service and its users, as far as they need it, until
+// back is called: who floods a service has other machines. The development Authgear, which
+// is in this process, steps back as well.
+func stepBack() (back func() error, err error) {
+	return func() error { return schedule(unix.SCHED_NORMAL, 0) }, schedule(unix.SCHED_IDLE, 0)
 }
 
-// nice sets the priority of all threads.
-func nice(to int) {
+// schedule sets by what all threads are scheduled.
+func schedule(policy, priority uint32) error {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return
+		return err
 	}
 	for _, task := range tasks {
-		var id int
-		if _, err := fmt.Sscan(task.Name(), &id); err == nil {
-			syscall.Setpriority(syscall.PRIO_PROCESS, id, to)
+		id, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("who goes first on this machine cannot be said (are you root?), so let floods -share it: %w", err)
 		}
 	}
+	return nil
 }
 
 // good is the traffic of users who are signed in all the time, and must stay so.
@@ -152,8 +166,8 @@ type good struct {
 
 // newGood returns traffic of n users, each of whom asks again a moment after each answer. It
 // has gone on until all are remembered.
-func (st *stand) newGood(ctx context.Context, n int) (*good, error) {
-	all := crowd{Addr: st.service.Addr}
+func (st *stand) newGood(ctx context.Context, n int, first bool) (*good, error) {
+	all := crowd{Addr: st.service.Addr, First: first}
 	for _, who := range st.authgear.SignIn(n) { // the keys are fetched, all are asked about
 		st.service.Ask(who)
 		all.Users = append(all.Users, user{who.User.ID, who.Field, who.Value})
@@ -175,11 +189,15 @@ func (st *stand) newGood(ctx context.Context, n int) (*good, error) {
 		return nil, err
 	}
 	g.told = json.NewDecoder(out)
-	if err := json.NewEncoder(g.ask).Encode(all); err != nil {
+	if err = json.NewEncoder(g.ask).Encode(all); err == nil {
+		sleep(ctx, bound/5)
+		err = ctx.Err()
+	}
+	if err != nil {
+		g.end()
 		return nil, err
 	}
-	sleep(ctx, bound/5)
-	return g, ctx.Err()
+	return g, nil
 }
 
 // sleep ends early when ctx does.
