@@ -151,6 +151,15 @@ func TestACluster(t *testing.T) {
 	for _, port := range ports {
 		nothingRefused(t, port)
 	}
+	r.probed(t)
+}
+
+// probed does what `check` does.
+func (r *redis) probed(t *testing.T) {
+	t.Helper()
+	if s, err := Probe(t.Context(), r.url); err != nil || s.RoundTrip <= 0 || s.Ahead.Abs() > Difference {
+		t.Errorf("Probe: %+v, %v", s, err)
+	}
 }
 
 func TestAFailoverOfSentinel(t *testing.T) {
@@ -184,6 +193,7 @@ func TestAFailoverOfSentinel(t *testing.T) {
 	}
 	one.share(t, two, "after")
 	nothingRefused(t, second)
+	r.probed(t)
 }
 
 func TestTLS(t *testing.T) {
@@ -195,6 +205,7 @@ func TestTLS(t *testing.T) {
 	listening(t, port, "--port", "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	r := &redis{url: "rediss://localhost:" + port}
 	join(t, r).share(t, join(t, r), "tls")
+	r.probed(t)
 }
 
 func writeCertificate(t *testing.T, certFile, keyFile string) {
