@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,6 @@ func drive(addr string, d time.Duration, streams ...stream) ([]outcome, error) {
 func driveBetween(addr string, d time.Duration, before, after func(), streams ...stream) ([]outcome, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer goFirst()()
 	dr, err := newDriver(addr, streams)
 	if err != nil {
 		return nil, err
@@ -116,18 +116,6 @@ func driveBetween(addr string, d time.Duration, before, after func(), streams ..
 		outcomes[i] = s.outcome
 	}
 	return outcomes, nil
-}
-
-// goFirst lets this thread go before whatever else is on its core, until back is called:
-// else that would be in the times that it measures. It needs root, and is not done without.
-func goFirst() (back func()) {
-	set := func(policy, priority uint32) error {
-		return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0)
-	}
-	if err := set(unix.SCHED_RR, 1); err != nil {
-		return func() {}
-	}
-	return func() { set(unix.SCHED_NORMAL, 0) }
 }
 
 type driver struct {
@@ -217,10 +205,10 @@ func (dr *driver) close() {
 func (dr *driver) run(d time.Duration) error {
 	begin := time.Now()
 	dr.begin, dr.end = begin, begin.Add(d)
-	awake := false
+	spins := false
 	for _, s := range dr.streams {
 		s.next = begin
-		awake = awake || s.awake
+		spins = spins || s.rate > 0 || s.awake
 	}
 	events := make([]unix.EpollEvent, 256)
 	for now := begin; ; now = time.Now() {
@@ -233,14 +221,16 @@ func (dr *driver) run(d time.Duration) error {
 		if now.Sub(dr.end) > patience {
 			return fmt.Errorf("%d requests without an answer", dr.waiting)
 		}
-		if !awake {
-			if err := dr.rest(now); err != nil {
-				return err
-			}
+		timeout := 100 // milliseconds
+		if spins {
+			timeout = 0 // a sleep is coarser than an answer takes
 		}
-		n, err := unix.EpollWait(dr.epoll, events, 0)
+		n, err := unix.EpollWait(dr.epoll, events, timeout)
 		if err != nil && err != unix.EINTR {
 			return err
+		}
+		if n <= 0 && spins {
+			syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // to a helper on this core
 		}
 		for _, e := range events[:max(n, 0)] {
 			if err := dr.receive(dr.byFD[e.Fd]); err != nil {
@@ -252,22 +242,6 @@ func (dr *driver) run(d time.Duration) error {
 		s.took = min(time.Since(begin), d)
 	}
 	return nil
-}
-
-// rest waits for an answer, or until something is to be sent.
-func (dr *driver) rest(now time.Time) error {
-	wait := window
-	for _, s := range dr.streams {
-		if len(s.idle) > 0 && s.next.Before(dr.end) && !(s.once && s.sent == s.len()) {
-			wait = min(wait, max(s.next.Sub(now), 0))
-		}
-	}
-	timeout := unix.NsecToTimespec(int64(wait))
-	_, err := unix.Ppoll([]unix.PollFd{{Fd: int32(dr.epoll), Events: unix.POLLIN}}, &timeout, nil)
-	if err == unix.EINTR {
-		return nil
-	}
-	return err
 }
 
 func (dr *driver) allSent() bool {
