@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A process is one that is measured, or that helps, on a core of its own.
@@ -117,18 +119,8 @@ func (p *process) resident() (float64, error) {
 func pin(core int) error {
 	var set unix.CPUSet
 	set.Set(core)
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
-		tid, err := strconv.Atoi(task.Name())
-		if err != nil {
-			return err
-		}
-		if err := unix.SchedSetaffinity(tid, &set); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("stay on core %d: %w", core, err)
-		}
+	if err := lab.EachThread(func(id int) error { return unix.SchedSetaffinity(id, &set) }); err != nil {
+		return fmt.Errorf("stay on core %d: %w", core, err)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync"
 	"time"
 
@@ -140,18 +139,9 @@ func stepBack() (back func() error, err error) {
 
 // schedule sets by what all threads are scheduled.
 func schedule(policy, priority uint32) error {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
-		id, err := strconv.Atoi(task.Name())
-		if err != nil {
-			return err
-		}
-		if err := unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("who goes first on this machine cannot be said (are you root?), so let floods -share it: %w", err)
-		}
+	attr := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}
+	if err := lab.EachThread(func(id int) error { return unix.SchedSetAttr(id, attr, 0) }); err != nil {
+		return fmt.Errorf("who goes first on this machine cannot be said (are you root?), so let floods -share it: %w", err)
 	}
 	return nil
 }
