@@ -137,7 +137,7 @@ func scrape(t *testing.T) map[string]map[string]bool {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	addr, admin := freeAddr(t), freeAddr(t)
+	addr, admin := freeAddr(t, "127.0.0.1:0"), freeAddr(t, "127.0.0.2:0") // which can't be the same
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_WEBHOOK_SECRET=0123456789abcdef",
 		"AUTHGEAR_REDIS_URL=redis://127.0.0.1:1", "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef", "AUTHGEAR_LISTEN="+addr, "AUTHGEAR_ADMIN_LISTEN="+admin)
@@ -182,9 +182,9 @@ func scrape(t *testing.T) map[string]map[string]bool {
 	return exported
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t *testing.T, at string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/lab"
 	"authgear-forward-auth/resolver"
 )
 
@@ -46,7 +47,7 @@ func TestEveryRowIsMeasured(t *testing.T) {
 // listening starts one of the helpers and returns its address.
 func listening(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // starts measures how long the service takes from its start to its first right
 // answer: 401 to nobody while Authgear is away, else 200 to a JWT.
 func starts(st *stand) (lines []line, err error) {
 	nobody, somebody := question(path, "Accept-Language: en"), question(path, jwts(st.tokens).field(0))
-	gone, err := freeAddr()
+	gone, err := lab.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func starts(st *stand) (lines []line, err error) {
 }
 
 func (st *stand) startOnce(endpoint, question, status string) (time.Duration, error) {
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"authgear-forward-auth/internal/lab"
 	"authgear-forward-auth/internal/snippet"
 	"authgear-forward-auth/nginx"
 )
@@ -22,7 +23,7 @@ func behindNginx(st *stand) (lines []line, err error) {
 		name := "TCP"
 		var addrs [2]string
 		for i := range addrs {
-			if addrs[i], err = freeAddr(); err != nil {
+			if addrs[i], err = lab.FreeAddr(); err != nil {
 				return nil, err
 			}
 			if socket {
@@ -103,7 +104,7 @@ func (st *stand) startNginx(file string, auth server, edits ...string) (server, 
 	if err != nil {
 		return server{}, fmt.Errorf("run this at the top of the repository: %w", err)
 	}
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		return server{}, err
 	}

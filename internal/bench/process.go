@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -65,18 +64,6 @@ func dial(addr string) (net.Conn, error) {
 		return net.Dial("unix", path)
 	}
 	return net.Dial("tcp", addr)
-}
-
-// freeAddr returns an address at which nobody listens. Its port is none of those that
-// the kernel gives away.
-func freeAddr() (addr string, err error) {
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
-			return l.Addr().String(), l.Close()
-		}
-	}
-	return "", err
 }
 
 // cpu is the time that a process has had of its core so far.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"authgear-forward-auth/internal/lab"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -38,7 +40,7 @@ func (b *bench) build() (err error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the service: %w\n%s", err, out)
 	}
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ type server struct {
 // floor starts a bare server. entries are those that it remembers; 0: it looks nothing
 // up.
 func (st *stand) floor(entries int) (server, error) {
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		return server{}, err
 	}
@@ -135,7 +137,7 @@ const never = "AUTHGEAR_MAX_STALENESS=6h"
 
 // service starts the service with these settings.
 func (st *stand) service(settings ...string) (server, error) {
-	addr, err := freeAddr()
+	addr, err := lab.FreeAddr()
 	if err != nil {
 		return server{}, err
 	}

@@ -18,22 +18,18 @@ import (
 	"testing"
 	"time"
 
+	"authgear-forward-auth/internal/lab"
 	"authgear-forward-auth/resolver"
 )
 
-// freePort returns one that a cluster may have, whose bus is 10000 above.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		if port := l.Addr().(*net.TCPAddr).Port; port < 55000 {
-			return fmt.Sprint(port)
-		}
+	addr, err := lab.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // listening runs a redis-server at a port.
@@ -130,10 +126,10 @@ func TestACluster(t *testing.T) {
 	create := []string{"--cluster", "create"}
 	var ports []string
 	for range 3 {
-		port := freePort(t)
+		port, bus := freePort(t), freePort(t)
 		ports = append(ports, port)
-		create = append(create, "127.0.0.1:"+port)
-		listening(t, port, "--port", port, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		create = append(create, "127.0.0.1:"+port+"@"+bus)
+		listening(t, port, "--port", port, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus)
 		addUser(t, port, aclCluster)
 	}
 	cli(t, ports[0], append(create, "--cluster-yes")...)

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A redis is a real redis-server, and what is on the way to it.
@@ -39,12 +41,9 @@ func startRedis() (r *redis, err error) {
 	if r.dir, err = os.MkdirTemp("", "redis"); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if r.addr, err = lab.FreeAddr(); err != nil {
 		return nil, err
 	}
-	r.addr = l.Addr().String()
-	l.Close()
 	if r.way, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}

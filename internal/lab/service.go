@@ -38,12 +38,10 @@ const WebhookSecret = "a secret of sixteen characters or more"
 func NewService(binary, endpoint string, env []string) (*Service, error) {
 	var addrs [2]string
 	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		var err error
+		if addrs[i], err = FreeAddr(); err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
 	}
 	s := &Service{binary: binary, Addr: addrs[0], Admin: addrs[1]}
 	s.env = append(os.Environ(), "AUTHGEAR_ENDPOINT="+endpoint, "AUTHGEAR_LISTEN="+s.Addr, "AUTHGEAR_ADMIN_LISTEN="+s.Admin,

@@ -2,16 +2,16 @@ package proxytest
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // patience is how long something that must happen may take.
@@ -120,17 +120,12 @@ func Accepts(addr string) bool {
 	return err == nil
 }
 
-// FreeAddr returns an address at which nobody listens. Its port is none of those
-// that the kernel gives away, so nobody else comes to it while a test has left it.
+// FreeAddr returns an address at which nobody listens: see lab.FreeAddr.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(20_000+rand.IntN(12_000)))
-		if err == nil {
-			l.Close()
-			return l.Addr().String()
-		}
+	addr, err := lab.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addr
 }
