@@ -22,7 +22,7 @@ demo: nginx build
 # it must not see.
 test: nginx haproxy redis-server systemd-analyze chromium proxies lint containers alerts page
 	go test -race -count=1 -p=1 ./...
-	go test -count=1 -run 'Allocates|Direct' . ./cache ./internal/forwardauth
+	go test -count=1 -run 'Allocates|Direct' ./cache ./internal/forwardauth ./internal/direct
 	scripts/fuzz.sh 5s
 
 # fuzz runs every fuzz target for so long, one after another; `make test` runs each for

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"authgear-forward-auth/internal/direct"
 	"authgear-forward-auth/resolver"
 )
 
@@ -88,7 +89,7 @@ func (w *watch) Accept() (net.Conn, error) {
 	}
 	c := &watchedConn{under: under, watch: w}
 	if w.tls == nil {
-		c.Conn = direct(under)
+		c.Conn = direct.Conn(under)
 		c.enter(idle)
 	} else {
 		c.Conn = tls.Server(under, w.tls)
@@ -153,6 +154,9 @@ type watchedConn struct {
 	under net.Conn // below TLS
 	watch *watch
 	since atomic.Int64 // seconds × phases + phase
+
+	round   uint // of letting others go
+	crowded bool // it took long
 }
 
 func (c *watchedConn) enter(p phase) { c.since.Store(c.watch.now.Load()*int64(phases) + int64(p)) }
@@ -168,13 +172,27 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	case idle:
 		// Those whose request is there go first. Meanwhile the next one may come, and
 		// need not be waited for, which costs more than anything that we do with it.
-		runtime.Gosched()
+		c.letOthersGo()
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.phase() == idle {
 		c.enter(reading)
 	}
 	return n, err
+}
+
+// letOthersGo does so, unless that takes long, as one time in so many tells. Then there is
+// always somebody who can go on, and nobody looks at the network, where others wait, until
+// those who have been answered wait there as well.
+func (c *watchedConn) letOthersGo() {
+	const long, rounds = time.Millisecond, 16
+	if c.round++; c.round%rounds == 0 {
+		begin := time.Now()
+		runtime.Gosched()
+		c.crowded = time.Since(begin) > long
+	} else if !c.crowded {
+		runtime.Gosched()
+	}
 }
 
 // shake makes the TLS handshake. That somebody connects and leaves, as some health checks

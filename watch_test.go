@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,5 +115,42 @@ func TestAConnectionThatStandsStillEnds(t *testing.T) {
 				t.Errorf("%d connections are watched after the end, want 0", len(w.conns))
 			}
 		})
+	}
+}
+
+// Who has been answered lets others go first, unless there are so many that nobody would
+// look at the network.
+func TestOthersGoFirstUnlessTheyAreACrowd(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var takes, went atomic.Int64
+	defer takes.Store(-1)
+	go func() {
+		for takes.Load() >= 0 {
+			went.Add(1)
+			for begin := time.Now(); time.Since(begin) < time.Duration(takes.Load()); {
+			}
+			runtime.Gosched()
+		}
+	}()
+	c := new(watchedConn)
+	often := func(n int) (others int64) {
+		before := went.Load()
+		for range n {
+			c.letOthersGo()
+		}
+		return went.Load() - before
+	}
+	if n := often(160); n < 100 {
+		t.Errorf("others went %d of 160 times", n)
+	}
+	takes.Store(int64(2 * time.Millisecond))
+	often(16) // it is noticed
+	if n := often(160); n > 60 {
+		t.Errorf("of a crowd, others went %d of 160 times", n)
+	}
+	takes.Store(0)
+	often(16)
+	if n := often(160); n < 100 {
+		t.Errorf("afterwards, others went %d of 160 times", n)
 	}
 }

@@ -44,7 +44,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := turn{known: c.Known}
+	in := admission{known: c.Known}
 	if err := in.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 }
 
 // verify checks the signature with the key that the token names.
-func (j *JWT) verify(ctx context.Context, in *turn, t token, keyID string) error {
+func (j *JWT) verify(ctx context.Context, in *admission, t token, keyID string) error {
 	signature, err := decodeSegment(t.signature)
 	if err != nil {
 		return invalid(MalformedCredential, "the signature of the JWT is not in base64url: was the token cut?")

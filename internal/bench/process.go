@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"authgear-forward-auth/internal/lab"
 )
 
 // A process is one that is measured, or that helps, on a core of its own.
@@ -100,14 +98,4 @@ func (p *process) resident() (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d has no VmRSS", p.cmd.Process.Pid)
-}
-
-// pin keeps this process, with all of its threads, on one core.
-func pin(core int) error {
-	var set unix.CPUSet
-	set.Set(core)
-	if err := lab.EachThread(func(id int) error { return unix.SchedSetaffinity(id, &set) }); err != nil {
-		return fmt.Errorf("stay on core %d: %w", core, err)
-	}
-	return nil
 }

@@ -51,7 +51,7 @@ func (b *bench) build() (err error) {
 	if err := os.WriteFile(b.jwks, jwks, 0o644); err != nil {
 		return err
 	}
-	return pin(loadCore) // what is started from here says where it runs
+	return lab.Pin(loadCore) // what is started from here says where it runs
 }
 
 // play measures a row on a stand of its own.

@@ -1,11 +1,13 @@
 package forwardauth
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"sync/atomic"
 
 	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -31,6 +33,9 @@ func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resol
 			return met, nil
 		}
 	}
+	var t turn.Turn
+	t.Take(context.Background())
+	defer t.Leave()
 	text := string(query)
 	rule, err := policy.Parse(text)
 	if err != nil {

@@ -86,7 +86,11 @@ type drowning struct {
 }
 
 func (f *flood) run(ctx context.Context, binary string, z size) (*drowning, error) {
-	st, err := newStand(binary)
+	start := newStand
+	if z.aside {
+		start = newStandApart
+	}
+	st, err := start(binary)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"authgear-forward-auth/internal/lab"
@@ -25,6 +27,23 @@ func newStand(binary string, settings ...string) (*stand, error) {
 		return nil, err
 	}
 	return startOn(&stand{authgear: authgear}, binary, settings)
+}
+
+// newStandApart starts it on the first core, and leaves that core to it: who asks a service,
+// or floods it, has machines of their own.
+func newStandApart(binary string, settings ...string) (*stand, error) {
+	if runtime.NumCPU() == 1 {
+		return newStand(binary, settings...)
+	}
+	if err := lab.Pin(0); err != nil {
+		return nil, err
+	}
+	st, err := newStand(binary, settings...)
+	var others []int
+	for core := 1; core < runtime.NumCPU(); core++ {
+		others = append(others, core)
+	}
+	return st, errors.Join(err, lab.Pin(others...))
 }
 
 // newStandBehindProxy puts a proxy between the two. With a certificate, it speaks TLS.

@@ -7,12 +7,15 @@
 package webhook
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/turn"
 )
 
 // An Event is what an Authgear event means for remembered sessions.
@@ -62,6 +65,9 @@ func Handler(secrets func() []string, forget func(Event), count func(kind, outco
 			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 			return
 		}
+		var t turn.Turn
+		t.Take(context.Background())
+		defer t.Leave()
 		kind, outcome := r.receive(ctx.Request.Body(), ctx.Request.Header.Peek("x-authgear-body-signature"))
 		count(kind, outcome)
 		ctx.SetStatusCode(status(outcome))

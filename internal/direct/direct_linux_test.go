@@ -1,6 +1,6 @@
 //go:build !386 && !race
 
-package main
+package direct
 
 import (
 	"bytes"
@@ -37,8 +37,8 @@ func bothEnds(t *testing.T, network string) (net.Conn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close(); peer.Close() })
-	d := direct(c)
-	if _, ok := d.(*directConn); !ok {
+	d := Conn(c)
+	if _, ok := d.(*conn); !ok {
 		t.Fatalf("a connection by %s is a %T", network, d)
 	}
 	return d, peer

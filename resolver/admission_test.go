@@ -4,25 +4,45 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"authgear-forward-auth/internal/turn"
 )
 
-// New tokens wait while there is no room for them, and no longer than somebody waits. A known
-// one does not.
-func TestNewTokensWaitForRoom(t *testing.T) {
-	for range cap(room) {
-		room <- struct{}{}
+// takeAll takes all turns that there are, until they are left.
+func takeAll(t *testing.T) (leave func()) {
+	t.Helper()
+	var all []*turn.Turn
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		one := new(turn.Turn)
+		err := one.Take(ctx)
+		cancel()
+		if err != nil {
+			break
+		}
+		all = append(all, one)
 	}
+	return func() {
+		for _, one := range all {
+			one.Leave()
+		}
+	}
+}
+
+// New tokens wait for their turn, and no longer than somebody waits. A known one does not.
+func TestNewTokensTakeTurns(t *testing.T) {
+	leave := takeAll(t)
 	j := &JWT{Issuer: "https://example.com", Keys: NewKeys("https://example.com", time.Second, func(error) {})}
 	creds := Credentials{List: []Credential{{Bearer, "eyJ.eyJ.sig"}}}
 	known := creds
 	known.Known = true
 	if _, err := j.Resolve(t.Context(), known); ReasonOf(err) != MalformedCredential {
-		t.Errorf("a known one, without room: %v", err)
+		t.Errorf("a known one: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := j.Resolve(ctx, creds); ReasonOf(err) != Overloaded {
-		t.Errorf("without room: %v", err)
+		t.Errorf("while all turns are taken: %v", err)
 	}
 	judged := make(chan error, 1)
 	go func() {
@@ -31,38 +51,33 @@ func TestNewTokensWaitForRoom(t *testing.T) {
 	}()
 	select {
 	case err := <-judged:
-		t.Fatalf("before there is room: %v", err)
+		t.Fatalf("before its turn: %v", err)
 	case <-time.After(10 * time.Millisecond):
 	}
-	for range cap(room) {
-		<-room
-	}
+	leave()
 	if err := <-judged; ReasonOf(err) != MalformedCredential {
-		t.Errorf("with room: %v", err)
+		t.Errorf("in its turn: %v", err)
 	}
-	if len(room) > 0 {
-		t.Error("somebody has not left")
-	}
+	takeAll(t)() // nobody has kept one
 }
 
 // While the keys are fetched, which may take as long as the timeout, others go on.
-func TestNobodyHoldsTheRoomWhileKeysAreFetched(t *testing.T) {
-	var in turn
-	for range 2 * cap(room) {
+func TestNobodyKeepsATurnWhileKeysAreFetched(t *testing.T) {
+	leave := takeAll(t)
+	leave()
+	var in admission
+	for range 4 {
 		if err := in.enter(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		j := &JWT{Keys: NewKeys("http://127.0.0.1:1", time.Second, func(error) {
-			if len(room) > 0 {
-				t.Error("the room is held")
+			if in.turn != (turn.Turn{}) {
+				t.Error("the turn is kept")
 			}
 		})}
 		if err := j.verify(t.Context(), &in, token{}, "nobody's"); ReasonOf(err) != KeysUnavailable {
 			t.Errorf("the keys are away: %v", err)
 		}
 		in.leave()
-	}
-	if len(room) > 0 {
-		t.Error("somebody has not left")
 	}
 }

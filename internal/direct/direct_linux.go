@@ -1,6 +1,6 @@
 //go:build !386 && !race
 
-package main
+package direct
 
 import (
 	"io"
@@ -10,13 +10,8 @@ import (
 	"unsafe"
 )
 
-// A directConn reads and writes without telling Go's scheduler, which would look, thousands
-// of times a second, whether a call that it was told of takes long. These never wait for the
-// peer. They may wait for memory, as anything may. One goroutine may read, and one may write.
-//
-// The detector of races learns nothing of what goes by such a connection, so where it looks
-// there are none.
-type directConn struct {
+// A conn is a connection as [Conn] makes it.
+type conn struct {
 	net.Conn
 	raw           syscall.RawConn
 	reads, writes transfer
@@ -31,8 +26,15 @@ type transfer struct {
 	try         func(fd uintptr) bool // made once: to make it for each call allocates
 }
 
-// direct returns the connection, faster if that can be.
-func direct(c net.Conn) net.Conn {
+// Conn returns the connection, faster if that can be.
+//
+// It reads and writes without telling Go's scheduler, which would look, thousands of times
+// a second, whether a call that it was told of takes long. These never wait for the peer.
+// They may wait for memory, as anything may. One goroutine may read, and one may write.
+//
+// The detector of races learns nothing of what goes by such a connection, so where it looks
+// there are none.
+func Conn(c net.Conn) net.Conn {
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return c
@@ -41,7 +43,7 @@ func direct(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	d := &directConn{Conn: c, raw: raw}
+	d := &conn{Conn: c, raw: raw}
 	d.reads.trap, d.reads.flags, d.reads.try = syscall.SYS_RECVFROM, syscall.MSG_DONTWAIT, d.reads.once
 	d.writes.trap, d.writes.flags, d.writes.try = syscall.SYS_SENDTO, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, d.writes.once
 	return d
@@ -59,7 +61,7 @@ func (t *transfer) once(fd uintptr) bool {
 	}
 }
 
-func (c *directConn) Read(b []byte) (int, error) {
+func (c *conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -78,7 +80,7 @@ func (c *directConn) Read(b []byte) (int, error) {
 	return t.n, nil
 }
 
-func (c *directConn) Write(b []byte) (written int, err error) {
+func (c *conn) Write(b []byte) (written int, err error) {
 	t := &c.writes
 	for written < len(b) {
 		t.b = b[written:]

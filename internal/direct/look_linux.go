@@ -1,0 +1,51 @@
+package direct
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Look waits until Go has looked at the network, which it does when no goroutine can run,
+// and each 10 ms. The zero Look is ready to be used, by one goroutine at a time.
+type Look struct {
+	event syscall.RawConn
+	ring  func(fd uintptr) bool // made once
+	rung  bool
+	count [8]byte
+}
+
+// Await returns when Go has looked. Who was to get something from the network before goes
+// first.
+func (l *Look) Await() {
+	if l.event == nil && !l.open() {
+		runtime.Gosched()
+		return
+	}
+	l.rung = false
+	l.event.Read(l.ring)
+}
+
+func (l *Look) open() bool {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	l.ring = l.again
+	l.event, err = os.NewFile(uintptr(fd), "eventfd").SyscallConn()
+	return err == nil
+}
+
+// again makes the event happen, and when it was seen takes it back.
+func (l *Look) again(fd uintptr) (done bool) {
+	if l.rung {
+		syscall.Read(int(fd), l.count[:])
+		return true
+	}
+	l.count = [8]byte{1}
+	_, err := syscall.Write(int(fd), l.count[:])
+	l.rung = err == nil
+	return !l.rung
+}

@@ -1,0 +1,70 @@
+// Package turn keeps those who are remembered from being delayed by the work that strangers
+// make.
+//
+// Whoever is remembered is answered at once. What takes long on a processor, and anybody
+// can send, takes a turn first: turns are on half of the cores, or one, and let those go
+// first whose request has come meanwhile.
+package turn
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"authgear-forward-auth/internal/direct"
+)
+
+// longest is for how long turns are taken one after the other, until Go is made to look
+// at the network, which it does not by itself while there is something else to do.
+const longest = 200 * time.Microsecond
+
+// A desk is where turns are taken, one after the other.
+type desk struct {
+	since time.Time // there was always somebody here, and nobody else was let go first
+	left  time.Time
+	look  direct.Look
+}
+
+var desks = func() chan *desk {
+	free := make(chan *desk, max(runtime.GOMAXPROCS(0)/2, 1))
+	for range cap(free) {
+		free <- new(desk)
+	}
+	return free
+}()
+
+// A Turn is taken, or has been left. The zero Turn has not been taken.
+type Turn struct{ at *desk }
+
+// Take waits for a turn, and returns the error of ctx if that ends first.
+func (t *Turn) Take(ctx context.Context) error {
+	select {
+	case t.at = <-desks:
+		t.at.giveWay()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// giveWay lets others go first if turns were taken for long enough. Meanwhile the desk is
+// not free, so that those who would take long, too, wait for it.
+func (d *desk) giveWay() {
+	now := time.Now()
+	switch {
+	case now.Sub(d.left) > longest: // there was time for others
+		d.since = now
+	case now.Sub(d.since) > longest:
+		d.look.Await()
+		d.since = time.Now()
+	}
+}
+
+// Leave ends the turn, if it was taken.
+func (t *Turn) Leave() {
+	if t.at != nil {
+		t.at.left = time.Now()
+		desks <- t.at
+		t.at = nil
+	}
+}

@@ -1,0 +1,96 @@
+package turn
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestThereAreSoManyTurnsAtATime(t *testing.T) {
+	all := make([]Turn, cap(desks))
+	for i := range all {
+		if err := all[i].Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	var more Turn
+	if err := more.Take(ctx); err != context.DeadlineExceeded {
+		t.Fatalf("one more than there are: %v", err)
+	}
+	more.Leave() // it has none
+	came := make(chan error)
+	go func() { came <- more.Take(t.Context()) }()
+	all[0].Leave()
+	if err := <-came; err != nil {
+		t.Error(err)
+	}
+	all[0].Leave() // it has none any more
+	more.Leave()
+	for i := range all {
+		all[i].Leave()
+	}
+	if len(desks) != cap(desks) {
+		t.Errorf("%d of %d are free", len(desks), cap(desks))
+	}
+}
+
+// While a crowd takes turns, what comes by the network is served between them.
+func TestTurnsLetTheNetworkBeServed(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const crowd, turns = 20, 400
+	var taken, echoes atomic.Int64
+	here, there := connection(t)
+	echo := func(c net.Conn, count int64) {
+		b := make([]byte, 1)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			echoes.Add(count)
+			c.Write(b)
+		}
+	}
+	go echo(here, 0)
+	go echo(there, 1)
+	here.Write([]byte("x"))
+	var all sync.WaitGroup
+	for range crowd {
+		all.Go(func() {
+			for taken.Add(1) <= turns {
+				var one Turn
+				one.Take(t.Context())
+				for begin := time.Now(); time.Since(begin) < longest+longest/4; {
+				}
+				one.Leave()
+			}
+		})
+	}
+	all.Wait()
+	// Each echo goes to the network twice. Without a look between two turns, there would be one in 20 ms.
+	if n := echoes.Load(); n < turns/8 {
+		t.Errorf("%d echoes beside %d turns", n, turns)
+	}
+}
+
+func connection(t *testing.T) (here, there net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if here, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close(); there.Close() })
+	return here, there
+}
