@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/direct"
 )
 
 // Remote asks Authgear's resolver, /_resolver/resolve. It tells what is true
@@ -79,7 +81,13 @@ func addr(u *url.URL) string {
 // dial looks the name up each time; fasthttp's own dialer keeps it for a minute.
 func dial(timeout time.Duration) fasthttp.DialFunc {
 	d := &net.Dialer{Timeout: timeout}
-	return func(addr string) (net.Conn, error) { return d.Dial("tcp", addr) }
+	return func(addr string) (net.Conn, error) {
+		c, err := d.Dial("tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return direct.Conn(c), nil
+	}
 }
 
 // Resolve returns what Authgear says of the credentials.
