@@ -181,16 +181,16 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// letOthersGo does so, unless that takes long, as one time in so many tells. Then there is
-// always somebody who can go on, and nobody looks at the network, where others wait, until
-// those who have been answered wait there as well.
+// letOthersGo does so; where that takes long, as one time in so many tells, every other time
+// only. Then there is always somebody who can go on, and nobody looks at the network, where
+// others wait, until those who have been answered wait there as well.
 func (c *watchedConn) letOthersGo() {
 	const long, rounds = time.Millisecond, 16
 	if c.round++; c.round%rounds == 0 {
 		begin := time.Now()
 		runtime.Gosched()
 		c.crowded = time.Since(begin) > long
-	} else if !c.crowded {
+	} else if !c.crowded || c.round%2 == 0 {
 		runtime.Gosched()
 	}
 }

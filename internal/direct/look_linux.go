@@ -26,6 +26,7 @@ func (l *Look) Await() {
 	}
 	l.rung = false
 	l.event.Read(l.ring)
+	runtime.Gosched() // who was found last would go first
 }
 
 func (l *Look) open() bool {

@@ -28,14 +28,15 @@ type routes struct {
 const maxRoutes = 1024
 
 func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resolver, error)) (*route, error) {
-	if known := r.known.Load(); known != nil {
-		if met := (*known)[string(query)]; met != nil {
-			return met, nil
-		}
+	if met := r.met(query); met != nil {
+		return met, nil
 	}
 	var t turn.Turn
 	t.Take(context.Background())
 	defer t.Leave()
+	if met := r.met(query); met != nil { // by another one meanwhile
+		return met, nil
+	}
 	text := string(query)
 	rule, err := policy.Parse(text)
 	if err != nil {
@@ -48,6 +49,13 @@ func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resol
 	made := &route{rule, to}
 	r.add(text, made)
 	return made, nil
+}
+
+func (r *routes) met(query []byte) *route {
+	if known := r.known.Load(); known != nil {
+		return (*known)[string(query)]
+	}
+	return nil
 }
 
 func (r *routes) add(query string, made *route) {

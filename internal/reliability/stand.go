@@ -43,7 +43,10 @@ func newStandApart(binary string, settings ...string) (*stand, error) {
 	for core := 1; core < runtime.NumCPU(); core++ {
 		others = append(others, core)
 	}
-	return st, errors.Join(err, lab.Pin(others...))
+	if err = errors.Join(err, lab.Pin(others...)); err != nil && st != nil {
+		st.close()
+	}
+	return st, err
 }
 
 // newStandBehindProxy puts a proxy between the two. With a certificate, it speaks TLS.

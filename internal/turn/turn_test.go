@@ -43,6 +43,9 @@ func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 // While a crowd takes turns, what comes by the network is served between them.
 func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer func(all chan *desk) { desks = all }(desks)
+	desks = make(chan *desk, 1)
+	desks <- new(desk)
 	const crowd, turns = 20, 400
 	var taken, echoes atomic.Int64
 	here, there := connection(t)

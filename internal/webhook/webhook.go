@@ -65,9 +65,6 @@ func Handler(secrets func() []string, forget func(Event), count func(kind, outco
 			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 			return
 		}
-		var t turn.Turn
-		t.Take(context.Background())
-		defer t.Leave()
 		kind, outcome := r.receive(ctx.Request.Body(), ctx.Request.Header.Peek("x-authgear-body-signature"))
 		count(kind, outcome)
 		ctx.SetStatusCode(status(outcome))
@@ -96,6 +93,12 @@ func (r *receiver) receive(body, signature []byte) (kind, outcome string) {
 	if len(body) > MaxBody {
 		return other, tooLarge
 	}
+	if len(signature) != hex.EncodedLen(sha256.Size) {
+		return other, badSignature
+	}
+	var t turn.Turn
+	t.Take(context.Background())
+	defer t.Leave()
 	if !r.signed(body, signature) { // first of all: nothing is read of what a stranger sends
 		return other, badSignature
 	}
