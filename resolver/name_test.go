@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +84,9 @@ func TestANameIsLookedUpForEachConnection(t *testing.T) {
 	listen := func(addr string) (*httptest.Server, string) {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
 			t.Skip("this machine has no such loopback address:", err)
 		}
 		s := httptest.NewUnstartedServer(http.HandlerFunc(authgear.ServeHTTP))

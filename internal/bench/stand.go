@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"authgear-forward-auth/internal/lab"
-
 	"github.com/valyala/fasthttp"
+
+	"authgear-forward-auth/internal/lab"
 )
 
 // A bench has what all rows need.
