@@ -40,7 +40,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 	s.Server = forwardauth.NewServer(func(ctx *fasthttp.RequestCtx) {
 		s.busy.Add(1)
 		defer s.busy.Add(-1)
-		ctx.Conn().(*watchedConn).enter(answering)
+		ctx.Conn().(*watchedConn).answer()
 		handler(ctx)
 		if s.stopping.Load() {
 			ctx.SetConnectionClose()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"authgear-forward-auth/internal/direct"
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -155,6 +156,7 @@ type watchedConn struct {
 	watch *watch
 	since atomic.Int64 // seconds × phases + phase
 
+	came    bool // something, since the last answer began
 	round   uint // of letting others go
 	crowded bool // it took long
 }
@@ -173,12 +175,25 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 		// Those whose request is there go first. Meanwhile the next one may come, and
 		// need not be waited for, which costs more than anything that we do with it.
 		c.letOthersGo()
+	case answering:
+		c.enter(reading) // a body, behind a request whose answer has not left yet
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.phase() == idle {
 		c.enter(reading)
 	}
+	c.came = c.came || n > 0
 	return n, err
+}
+
+// answer begins one. A request that came together with the one before it, as no proxy sends
+// them, lets others go first: one connection may bring thousands at a time.
+func (c *watchedConn) answer() {
+	if !c.came {
+		turn.Pass()
+	}
+	c.came = false
+	c.enter(answering)
 }
 
 // letOthersGo does so; where that takes long, as one time in so many tells, every other time

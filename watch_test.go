@@ -3,13 +3,17 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/internal/proxytest"
 )
@@ -68,6 +72,14 @@ func TestAConnectionThatStandsStillEnds(t *testing.T) {
 			seconds(c.watch, 1000) // as long as it takes
 			c.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 		}, 120},
+		{"a body stays away, behind a request that is not answered yet", nil, func(c *watchedConn, peer net.Conn) {
+			peer.Write([]byte("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"))
+			c.Read(make([]byte, 100))
+			c.enter(answering)
+			seconds(c.watch, 1000)
+			go c.Read(make([]byte, 100))
+			proxytest.Eventually(t, "the body is read", func() bool { return c.phase() == reading })
+		}, 10},
 		{"the answer is not read", nil, func(c *watchedConn, _ net.Conn) { c.enter(writing) }, 10},
 		{"nothing comes on TLS", secure, func(c *watchedConn, _ net.Conn) { go c.Read(make([]byte, 100)) }, 10},
 		{"half a handshake comes", secure, func(c *watchedConn, peer net.Conn) {
@@ -152,5 +164,47 @@ func TestOthersGoFirstAndACrowdLessOften(t *testing.T) {
 	often(16)
 	if n := often(160); n < 130 {
 		t.Errorf("afterwards, others went %d of 160 times", n)
+	}
+}
+
+// Whoever sends a great many requests at once waits for everybody else.
+func TestManyRequestsAtOnceDelayNobodyElse(t *testing.T) {
+	const crowd, each, takes = 20, 400, 50 * time.Microsecond
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answers atomic.Int64
+	s := newServer(l, func(ctx *fasthttp.RequestCtx) {
+		if string(ctx.Path()) == "/user" {
+			return
+		}
+		answers.Add(1)
+		for begin := time.Now(); time.Since(begin) < takes; {
+		}
+	}, nil)
+	served := make(chan error)
+	go func() { served <- s.serve() }()
+	defer func() { s.stop(t.Context()); <-served }()
+
+	user := connect(t, l.Addr().String())
+	const request = "GET /%s HTTP/1.1\r\nHost: auth\r\n\r\n"
+	for range crowd {
+		c := connect(t, l.Addr().String())
+		go io.Copy(io.Discard, c)
+		if err := c.send(strings.Repeat(fmt.Sprintf(request, "many"), each)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := 0
+	for ; answers.Load() < crowd*each; asked++ {
+		if err := errors.Join(user.send(fmt.Sprintf(request, "user")), user.answer()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One connection after the other, with 10 ms each, would let the user in a few times.
+	if asked < 100 {
+		t.Errorf("%d answers beside %d", asked, crowd*each)
 	}
 }

@@ -34,6 +34,7 @@ var floods = []flood{
 	{name: "idle connections", wants: []int{401}, play: idleConnections},
 	{name: "fields that come slowly", wants: []int{0}, least: patience, play: slowly("GET /nginx HTTP/1.1\r\nHost: auth\r\nCookie: session=")},
 	{name: "webhooks whose body comes slowly", wants: []int{0}, least: patience, play: slowly("POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 200000\r\n\r\n")},
+	{name: "the same, behind another request", wants: []int{0}, least: patience, play: slowly(visitor + "POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 200000\r\n\r\n")},
 	{name: "clients who do not read", wants: []int{0}, least: patience, play: unread},
 }
 

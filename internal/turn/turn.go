@@ -47,6 +47,13 @@ func (t *Turn) Take(ctx context.Context) error {
 	}
 }
 
+// Pass waits for a turn and leaves it at once, so that others go first.
+func Pass() {
+	var t Turn
+	t.Take(context.Background())
+	t.Leave()
+}
+
 // giveWay lets others go first if turns were taken for long enough. Meanwhile the desk is
 // not free, so that those who would take long, too, wait for it.
 func (d *desk) giveWay() {
