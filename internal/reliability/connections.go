@@ -171,6 +171,10 @@ func unread(_ context.Context, st *stand, s *strangers) error {
 	return nil
 }
 
+// longest is for how long a connection may stand still in the end: where all that has come is
+// answered, and the answers do not leave, it is an idle one.
+const longest = 120*time.Second + patience
+
 // outlived notes a connection that the service ended, as f sees.
 func (s *strangers) outlived(st *stand, f func(*net.TCPConn) error) {
 	c, err := net.Dial("tcp", st.service.Addr)
@@ -179,9 +183,9 @@ func (s *strangers) outlived(st *stand, f func(*net.TCPConn) error) {
 		return
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(4 * patience))
+	c.SetDeadline(time.Now().Add(longest))
 	if err := f(c.(*net.TCPConn)); errors.Is(err, os.ErrDeadlineExceeded) {
-		s.problem("a connection is still there after %s", 4*patience)
+		s.problem("a connection is still there after %s", longest)
 		return
 	}
 	s.got(0)
