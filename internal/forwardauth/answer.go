@@ -59,11 +59,10 @@ func answer(ctx *fasthttp.RequestCtx, d Dialect, v policy.Verdict, rule *policy.
 	var code, description string
 	switch v.Outcome {
 	case policy.Allow:
-		if v.Reason != resolver.OK {
+		if v.Reason == resolver.OK {
+			alike.set(h, s)
+		} else {
 			setIdentity(h, v.Reason, s)
-		} else if !hot.copyTo(h, s) {
-			setIdentity(h, v.Reason, s)
-			hot.offer(h, s)
 		}
 		return
 	case policy.Challenge:
@@ -114,21 +113,26 @@ func setIdentity(h *fasthttp.ResponseHeader, reason resolver.Reason, s *resolver
 			valid = ""
 		}
 	}
+	h.SetCanonical(sessionValid, []byte(valid))
+	setUser(h, s)
+	h.SetCanonical(userAnonymous, []byte(s.Anonymous.String()))
+	h.SetCanonical(userVerified, []byte(s.Verified.String()))
+	h.SetCanonical(userRoles, []byte(s.Roles))
+	h.SetCanonical(sessionAMR, []byte(s.AMR))
+	h.SetCanonical(canReauthenticate, []byte(s.CanReauthenticate.String()))
+	h.SetCanonical(clientID, []byte(s.ClientID))
+	h.SetCanonical(scope, []byte(s.Scope))
+}
+
+// setUser sets the fields that differ from user to user.
+func setUser(h *fasthttp.ResponseHeader, s *resolver.Session) {
+	h.SetCanonical(userID, []byte(s.UserID))
 	var at []byte
 	if s.AuthenticatedAt != 0 {
 		var digits [20]byte
 		at = strconv.AppendInt(digits[:0], s.AuthenticatedAt, 10)
 	}
-	h.SetCanonical(sessionValid, []byte(valid))
-	h.SetCanonical(userID, []byte(s.UserID))
-	h.SetCanonical(userAnonymous, []byte(s.Anonymous.String()))
-	h.SetCanonical(userVerified, []byte(s.Verified.String()))
-	h.SetCanonical(userRoles, []byte(s.Roles))
-	h.SetCanonical(sessionAMR, []byte(s.AMR))
 	h.SetCanonical(authenticatedAt, at)
-	h.SetCanonical(canReauthenticate, []byte(s.CanReauthenticate.String()))
-	h.SetCanonical(clientID, []byte(s.ClientID))
-	h.SetCanonical(scope, []byte(s.Scope))
 }
 
 // challenge is a WWW-Authenticate field. RFC 6750 §3.
