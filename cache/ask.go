@@ -80,8 +80,8 @@ func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds 
 	case isAbsent(err) && signed != nil:
 		err = errGone
 	}
-	if reason := outOf(err); reason != resolver.Overloaded {
-		c.away.Store(reason != "")
+	if outOf(err) != resolver.Overloaded {
+		c.away.Store(isAway(err))
 	}
 	return s, err
 }
@@ -107,4 +107,9 @@ func outOf(err error) resolver.Reason {
 		return out.Reason
 	}
 	return ""
+}
+
+// isAway tells whether Authgear cannot be reached.
+func isAway(err error) bool {
+	return outOf(err) == resolver.ResolverUnavailable && !errors.Is(err, resolver.ErrRefused)
 }

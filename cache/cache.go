@@ -151,39 +151,46 @@ func (c *Cache) Close() {
 // once it returns. A caller whose ctx ends stops waiting; the question goes on
 // for the others.
 func (c *Cache) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
-	return c.resolve(ctx, creds, c.o.MaxStaleness, true)
+	return c.resolve(ctx, creds, terms{bound: c.o.MaxStaleness, signed: true, grace: true})
 }
 
-// Within returns a view of the cache whose sessions were confirmed so lately,
-// or as lately as the cache promises anyway; that is what 0 means.
+// Within returns a view of the cache whose sessions Authgear has confirmed so lately, and as
+// lately as the cache promises anyway: none on a signature alone, none by the grace of an
+// outage. 0 is the cache itself.
 func (c *Cache) Within(maxStaleness time.Duration) resolver.Resolver {
-	if maxStaleness <= 0 || maxStaleness >= c.o.MaxStaleness {
+	if maxStaleness <= 0 {
 		return c
 	}
-	return within{c, maxStaleness}
+	return view{c, terms{bound: min(maxStaleness, c.o.MaxStaleness)}}
 }
 
 // Confirmed is like [Cache.Within], but returns no session that was not confirmed yet,
 // where Authgear is asked.
 func (c *Cache) Confirmed(maxStaleness time.Duration) resolver.Resolver {
-	if w, ok := c.Within(maxStaleness).(within); ok {
-		return w
+	if maxStaleness > 0 {
+		return c.Within(maxStaleness)
 	}
-	return within{c, c.o.MaxStaleness}
+	return view{c, terms{bound: c.o.MaxStaleness, grace: true}}
 }
 
-type within struct {
+type view struct {
 	*Cache
-	maxStaleness time.Duration
+	on terms
 }
 
-func (w within) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
-	return w.resolve(ctx, creds, w.maxStaleness, false)
+func (v view) Resolve(ctx context.Context, creds resolver.Credentials) (*resolver.Session, error) {
+	return v.resolve(ctx, creds, v.on)
 }
 
-// resolve returns a session that was confirmed within the bound, or, where signed says so,
-// that Local vouches for and Authgear is yet to confirm.
-func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound time.Duration, signed bool) (*resolver.Session, error) {
+// terms are those that a session is returned on.
+type terms struct {
+	bound  time.Duration // it was confirmed so lately;
+	signed bool          // or Local vouches for it, and Authgear is yet to confirm it;
+	grace  bool          // or that was longer ago, while Authgear cannot be reached
+}
+
+// resolve returns a session on the terms.
+func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, on terms) (*resolver.Session, error) {
 	key, now := creds.Key(), creds.Asked
 	if now.IsZero() {
 		now = time.Now()
@@ -196,7 +203,7 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound t
 			creds.Trace.Looked(resolver.Negative)
 			return nil, a.err
 		}
-		if c.fresh(key, a, now, bound) {
+		if c.fresh(key, a, now, on.bound) {
 			creds.Trace.Looked(resolver.Hit)
 			if a.due(now, c.o.Wait) {
 				c.refresh(key, creds.Clone(), a)
@@ -213,7 +220,7 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, bound t
 	if a != nil && a.session != nil {
 		creds.Trace.Looked(resolver.Refresh)
 	}
-	return c.await(ctx, key, creds.Clone(), a, bound, signed) // apart, so that a hit allocates nothing
+	return c.await(ctx, key, creds.Clone(), a, on) // apart, so that a hit allocates nothing
 }
 
 // find compares the key whole: ristretto finds entries by 64 bits, which is not
@@ -231,11 +238,11 @@ func (c *Cache) fresh(key resolver.Key, a *answer, now time.Time, bound time.Dur
 }
 
 // await waits for an answer that was asked for late enough, which a is not.
-func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, bound time.Duration, signed bool) (*resolver.Session, error) {
+func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, on terms) (*resolver.Session, error) {
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.o.Wait)
 	defer cancel()
-	creds.NotBefore = now.Add(-bound)
+	creds.NotBefore = now.Add(-on.bound)
 	if a != nil {
 		creds.NotBefore = later(creds.NotBefore, a.asked.Add(1))
 	}
@@ -246,18 +253,18 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		if f, early, fly = c.begin(key, creds, a, f); fly != nil {
 			fly()
 		}
-		if !ended(ctx, f.verified) && signed && c.atOnce(key, f, early) {
+		if !ended(ctx, f.verified) && on.signed && c.atOnce(key, f, early) {
 			return f.signed, nil
 		}
 		if ended(ctx, f.done) {
-			return c.grace(key, errTooLong, bound)
+			return c.grace(key, errTooLong, on)
 		}
 		switch a = f.answer; {
 		case a.isWorthless():
 			return nil, a.err
 		case a.session == nil:
-			return c.grace(key, a.err, bound)
-		case c.fresh(key, a, now, bound):
+			return c.grace(key, a.err, on)
+		case c.fresh(key, a, now, on.bound):
 			return a.session, nil
 		}
 		// It was asked too early for this caller, so it is asked again.
@@ -290,10 +297,11 @@ var errTooLong = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable
 
 // grace lets a session that was confirmed pass for longer while Authgear cannot
 // be reached. One that is known to be bad, or that an event made doubtful, has
-// none; nor has a route with a bound of its own.
-func (c *Cache) grace(key resolver.Key, err error, bound time.Duration) (*resolver.Session, error) {
-	if e := find(c.sessions, key); e != nil && bound == c.o.MaxStaleness && outOf(err) == resolver.ResolverUnavailable {
-		if a := e.answer.Load(); c.fresh(key, a, time.Now(), bound+c.o.OutageGrace) {
+// none; nor has a route with a bound of its own, nor a question that is refused while
+// others may be answered: whoever is asked about could make it so.
+func (c *Cache) grace(key resolver.Key, err error, on terms) (*resolver.Session, error) {
+	if e := find(c.sessions, key); e != nil && on.grace && isAway(err) {
+		if a := e.answer.Load(); c.fresh(key, a, time.Now(), on.bound+c.o.OutageGrace) {
 			return a.session, nil
 		}
 	}

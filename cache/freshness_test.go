@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ type world struct {
 	mu      sync.Mutex
 	revoked map[string]bool // users
 	down    bool
+	why     error // it is down; nil: it cannot be reached
+	noKeys  bool
 	latency time.Duration
 	roles   string
 	blips   int // so many answers are wrongly "absent"
@@ -70,13 +73,13 @@ func cut(s string) (before, after string, found bool) {
 func (w *world) ask(c resolver.Credentials) (*resolver.Session, error) {
 	asked := time.Now()
 	w.mu.Lock()
-	down, revoked, roles, latency := w.down, w.revoked[userOf(c)] || w.blips > 0, w.roles, w.latency
+	down, why, revoked, roles, latency := w.down, w.why, w.revoked[userOf(c)] || w.blips > 0, w.roles, w.latency
 	w.blips--
 	w.mu.Unlock()
 	time.Sleep(latency)
 	switch {
 	case down:
-		return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("refused")}
+		return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: why}
 	case revoked, userOf(c) == "bad":
 		return nil, &resolver.InvalidError{Reason: resolver.UnknownToken}
 	}
@@ -86,6 +89,12 @@ func (w *world) ask(c resolver.Credentials) (*resolver.Session, error) {
 // verify takes every token but those of "opaque" for a JWT issued an hour after
 // the world began.
 func (w *world) verify(c resolver.Credentials) (*resolver.Session, error) {
+	w.mu.Lock()
+	noKeys := w.noKeys
+	w.mu.Unlock()
+	if noKeys {
+		return nil, &resolver.UnavailableError{Reason: resolver.KeysUnavailable}
+	}
 	switch userOf(c) {
 	case "opaque", "bad":
 		return nil, resolver.ErrNotMine
@@ -397,6 +406,71 @@ func TestAnOutageHasAGrace(t *testing.T) {
 			w.set(func() { w.down = false })
 			w.expect("ada", "who")
 			w.expect("eve", "worthless")
+		})
+	}
+}
+
+// Whoever is asked about may be why a question is refused. That is no outage.
+func TestARefusedQuestionHasNoGrace(t *testing.T) {
+	o := hybrid
+	o.OutageGrace = time.Hour
+	inWorld(t, o, func(w *world) {
+		w.expect("ada", "signed")
+		time.Sleep(time.Second)
+		w.set(func() { w.down, w.why = true, fmt.Errorf("answer 400: %w", resolver.ErrRefused) })
+		time.Sleep(2 * bound)
+		w.expect("ada", "out")
+		w.expect("unseen", "signed")
+		time.Sleep(time.Second)
+		w.set(func() { w.why = nil })
+		w.expect("ada", "who")
+		w.expect("nobody", "out")
+	})
+}
+
+// A route with a bound of its own is as strict where that is no shorter than the cache's.
+func TestARouteIsNoLooserWhereItsBoundIsLonger(t *testing.T) {
+	for _, own := range []time.Duration{bound - time.Second, bound, time.Hour} {
+		o := hybrid
+		o.OutageGrace = time.Hour
+		inWorld(t, o, func(w *world) {
+			get := func(name string) string {
+				s, err := w.Within(own).Resolve(context.Background(), token(name))
+				return outcome(s, err)
+			}
+			w.expect("bob", "signed") // so it is not the resolver that knows no JWT
+			time.Sleep(time.Second)
+			w.set(func() { w.revoked["eve"] = true })
+			if got := get("eve"); got != "worthless" {
+				w.Errorf("max_staleness=%s: who was revoked before: %s", own, got)
+			}
+			if got := get("ada"); got != "who" {
+				w.Errorf("max_staleness=%s: %s", own, got)
+			}
+			w.set(func() { w.down = true })
+			time.Sleep(bound + time.Second)
+			if got := get("ada"); got != "out" {
+				w.Errorf("max_staleness=%s: in an outage: %s", own, got)
+			}
+			w.expect("ada", "who") // by grace
+		})
+	}
+}
+
+// Without keys nobody can tell whether a token is any good. Its owner may leave all the same.
+func TestWhoeverLeavesWithoutKeysHasLeft(t *testing.T) {
+	for _, confirmed := range []bool{true, false} {
+		inWorld(t, hybrid, func(w *world) {
+			if !confirmed {
+				w.o.Authgear, w.o.Strangers, w.marks.keep = nil, nil, Reach(bound, false)
+			}
+			w.expect("bob", "signed") // so it is not the resolver that knows no JWT
+			time.Sleep(time.Second)
+			w.set(func() { w.noKeys = true })
+			w.Forget(context.Background(), token("ada"))
+			w.set(func() { w.noKeys, w.revoked["ada"] = false, true })
+			time.Sleep(10 * time.Minute)
+			w.expect("ada", "worthless")
 		})
 	}
 }

@@ -60,8 +60,12 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 	until := now.Add(c.o.MaxStaleness + c.o.OutageGrace + c.o.Wait)
 	known := c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
 	if c.o.Local != nil {
-		if s, err := c.o.Local.Resolve(ctx, creds); err == nil {
+		s, err := c.o.Local.Resolve(ctx, creds)
+		switch {
+		case err == nil:
 			known, until = true, s.Expiry.Time().Add(c.o.Skew)
+		case outOf(err) != "": // without keys, say, nobody knows whether it is any good, and until when
+			known, until = known || c.marks.hasRoom(), later(until, now.Add(c.marks.keep))
 		}
 	}
 	if !known && c.o.Others != nil {

@@ -85,7 +85,7 @@ type Credentials struct {
 // A Client is the sender of a request. It has no part in the answer.
 type Client struct {
 	IP        netip.Addr // as trusted proxies tell it; not valid if nobody does
-	UserAgent string
+	UserAgent string     // its beginning
 }
 
 // None tells whether the request carries no credential at all.

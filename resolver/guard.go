@@ -51,9 +51,9 @@ func NewGuard(next Resolver, warn func(error)) *Guard {
 			Timeout:     probeEvery,
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
 			// That credentials are worthless is as good an answer as any, and so
-			// is that they are too long.
+			// is that this question is not taken.
 			IsSuccessful: func(err error) bool {
-				return err == nil || errors.Is(err, ErrInvalid) || errors.Is(err, errTooLong)
+				return err == nil || errors.Is(err, ErrInvalid) || errors.Is(err, ErrRefused)
 			},
 		}),
 	}

@@ -197,7 +197,9 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	case status >= 300 && status < 400:
 		return nil, unavailable("the resolver answers %d to %q: does AUTHGEAR_RESOLVER_URL (%s) have the right scheme, host and path?", status, resp.Header.Peek("Location"), r.url)
 	case status == 400, status == 413, status == 414, status == 431:
-		return nil, unavailable("the resolver answers %d: %w", status, errTooLong)
+		return nil, unavailable("the resolver answers %d: is a credential too long for what stands before Authgear? (%w)", status, ErrRefused)
+	case status > 400 && status < 500:
+		return nil, unavailable("the resolver answers %d: does a firewall, or a limit of requests, stand before Authgear? (%w)", status, ErrRefused)
 	case status >= 500:
 		return nil, unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)
 	case status != fasthttp.StatusOK:
@@ -218,7 +220,9 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	return nil, invalid(UnknownToken, "Authgear does not know the credential: it is expired, revoked or not its own")
 }
 
-var errTooLong = errors.New("is a credential too long for what stands before Authgear?")
+// ErrRefused means that nothing was found out about these credentials, while others may be
+// asked about: it may be their own doing, or their client's.
+var ErrRefused = errors.New("others may be answered")
 
 func unavailable(format string, args ...any) error {
 	return &UnavailableError{ResolverUnavailable, fmt.Errorf(format, args...)}

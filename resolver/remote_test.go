@@ -130,14 +130,15 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 	}
 }
 
-// A server in front of Authgear may take shorter fields than we do. That says
-// nothing of Authgear.
-func TestLongCredentialsOfAStrangerAreNoOutage(t *testing.T) {
+// What stands before Authgear may take shorter fields than we do, not the client's
+// User-Agent, or so many questions about one client. That says nothing of Authgear.
+func TestAQuestionThatIsRefusedIsNoOutage(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})
 	good := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
+	refuses := 400
 	s.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header.Get("Authorization")) > 8<<10 {
-			http.Error(w, "Request Header Or Cookie Too Large", 400)
+			http.Error(w, "not this one", refuses)
 			return
 		}
 		w.Header()["X-Authgear-Session-Valid"] = []string{"true"}
@@ -146,13 +147,15 @@ func TestLongCredentialsOfAStrangerAreNoOutage(t *testing.T) {
 		}
 	})
 	g := resolver.NewGuard(remoteOf(s), func(error) {})
-	for range 10 {
-		if _, err := resolve(g.Strangers(), strings.Repeat("x", 10<<10)); reasonOf(err) != resolver.ResolverUnavailable {
-			t.Errorf("a long token: %v", err)
+	for _, refuses = range []int{400, 403, 413, 414, 429, 431} {
+		for range 10 {
+			if _, err := resolve(g.Strangers(), strings.Repeat("x", 10<<10)); reasonOf(err) != resolver.ResolverUnavailable || !errors.Is(err, resolver.ErrRefused) {
+				t.Errorf("a question that is answered %d: %v", refuses, err)
+			}
 		}
-	}
-	if _, err := resolve(g, good); err != nil {
-		t.Errorf("after that: %v", err)
+		if _, err := resolve(g, good); err != nil {
+			t.Errorf("after %d to another one: %v", refuses, err)
+		}
 	}
 }
 
