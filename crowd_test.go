@@ -94,7 +94,7 @@ func TestTheIdlestConnectionMakesRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seconds(w, 1)
+		w.look()
 		return c.(*watchedConn)
 	}
 	busy, idle1, used := accepted(), accepted(), accepted()

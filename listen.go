@@ -26,7 +26,11 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certif
 	if err != nil {
 		return err
 	}
-	server, admServer := newServer(main, proxies, map[string]int{hookPath: webhook.MaxBody}), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
+	bodies := map[string]int{}
+	if len(set.WebhookSecret) > 0 {
+		bodies[hookPath] = webhook.MaxBody
+	}
+	server, admServer := newServer(main, proxies, bodies), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
 	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
 	server.most, server.crowded = mostConnections(), warn(log, "too many connections")
 	admServer.crowded = server.crowded

@@ -46,6 +46,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 			ctx.SetConnectionClose()
 		}
 	}, bodies)
+	s.ConnState = begun
 	return s
 }
 

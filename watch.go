@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"authgear-forward-auth/internal/direct"
 	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
@@ -156,7 +158,8 @@ type watchedConn struct {
 	watch *watch
 	since atomic.Int64 // seconds × phases + phase
 
-	came    bool // something, since the last answer began
+	used    bool // an answer was begun
+	came    bool // something, since then
 	round   uint // of letting others go
 	crowded bool // it took long
 }
@@ -175,8 +178,6 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 		// Those whose request is there go first. Meanwhile the next one may come, and
 		// need not be waited for, which costs more than anything that we do with it.
 		c.letOthersGo()
-	case answering:
-		c.enter(reading) // a body, behind a request whose answer has not left yet
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.phase() == idle {
@@ -186,13 +187,21 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// begun is told by the server that the first byte of a request is there, which may have come
+// with the one before; of the first request, it is told too early.
+func begun(conn net.Conn, state fasthttp.ConnState) {
+	if c := conn.(*watchedConn); state == fasthttp.StateActive && c.used {
+		c.enter(reading)
+	}
+}
+
 // answer begins one. A request that came together with the one before it, as no proxy sends
 // them, lets others go first: one connection may bring thousands at a time.
 func (c *watchedConn) answer() {
 	if !c.came {
 		turn.Pass()
 	}
-	c.came = false
+	c.came, c.used = false, true
 	c.enter(answering)
 }
 
@@ -223,9 +232,13 @@ func (c *watchedConn) shake() error {
 }
 
 func (c *watchedConn) Write(b []byte) (int, error) {
+	next := c.phase()
+	if next == answering {
+		next = idle
+	}
 	c.enter(writing)
 	n, err := c.Conn.Write(b)
-	c.enter(idle)
+	c.enter(next) // if something of the next request is here, its rest is still waited for
 	return n, err
 }
 

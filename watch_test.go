@@ -33,100 +33,138 @@ func (c *halfConn) Write(b []byte) (int, error) {
 
 func (*halfConn) Read([]byte) (int, error) { return 0, errors.New("it reads nothing") }
 
-// seconds lets so many pass for the watch.
-func seconds(w *watch, n int) {
-	for range n {
-		w.look()
-	}
-}
-
 func TestAConnectionThatStandsStillEnds(t *testing.T) {
+	const get, half = "GET / HTTP/1.1\r\nHost: auth\r\n\r\n", "GET / HTTP/1.1\r\nHo"
+	const body = "POST /body HTTP/1.1\r\nHost: auth\r\nContent-Length: 9\r\n"
 	ca := proxytest.NewCA(t)
 	certificate, err := tls.X509KeyPair(ca.Sign(t, "the service"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	secure := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	trusts := &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}
 	for _, tt := range []struct {
 		name string
 		tls  *tls.Config
-		do   func(c *watchedConn, peer net.Conn)
+		do   func(*standing)
+		then phase
 		may  int // seconds
 	}{
-		{"nothing comes", nil, func(*watchedConn, net.Conn) {}, 120},
-		{"half a request comes", nil, func(c *watchedConn, peer net.Conn) {
-			peer.Write([]byte("GET / HT"))
-			c.Read(make([]byte, 100))
-		}, 10},
-		{"a byte comes now and then", nil, func(c *watchedConn, peer net.Conn) {
-			peer.Write([]byte("G"))
-			c.Read(make([]byte, 100))
-			seconds(c.watch, 5)
-			peer.Write([]byte("E"))
-			c.Read(make([]byte, 100))
-		}, 5},
-		{"nothing comes after an answer", nil, func(c *watchedConn, peer net.Conn) {
-			peer.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
-			c.Read(make([]byte, 100))
-			c.enter(answering)
-			seconds(c.watch, 1000) // as long as it takes
-			c.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
-		}, 120},
-		{"a body stays away, behind a request that is not answered yet", nil, func(c *watchedConn, peer net.Conn) {
-			peer.Write([]byte("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"))
-			c.Read(make([]byte, 100))
-			c.enter(answering)
-			seconds(c.watch, 1000)
-			go c.Read(make([]byte, 100))
-			proxytest.Eventually(t, "the body is read", func() bool { return c.phase() == reading })
-		}, 10},
-		{"the answer is not read", nil, func(c *watchedConn, _ net.Conn) { c.enter(writing) }, 10},
-		{"nothing comes on TLS", secure, func(c *watchedConn, _ net.Conn) { go c.Read(make([]byte, 100)) }, 10},
-		{"half a handshake comes", secure, func(c *watchedConn, peer net.Conn) {
-			go c.Read(make([]byte, 100))
-			tls.Client(&halfConn{Conn: peer}, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}).Handshake()
-		}, 10},
-		{"nothing comes after the handshake", secure, func(c *watchedConn, peer net.Conn) {
-			go c.Read(make([]byte, 100))
-			if err := tls.Client(peer, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}).Handshake(); err != nil {
+		{"nothing comes", nil, func(*standing) {}, idle, 120},
+		{"half a request comes", nil, func(s *standing) { s.send(half) }, reading, 10},
+		{"a byte comes now and then", nil, func(s *standing) {
+			s.send("G")
+			s.await(reading)
+			s.seconds(5)
+			s.send("E")
+		}, reading, 5},
+		{"nothing comes after an answer", nil, func(s *standing) { s.send(get); s.receive("200 OK") }, idle, 120},
+		{"half a request comes behind another", nil, func(s *standing) { s.send(get + half); s.receive("200 OK") }, reading, 10},
+		{"a body stays away", nil, func(s *standing) { s.send(body + "\r\n") }, reading, 10},
+		{"a body stays away behind another request", nil, func(s *standing) { s.send(get + body + "\r\n") }, reading, 10},
+		{"a body stays away that is asked for", nil, func(s *standing) {
+			s.send(body + "Expect: 100-continue\r\n\r\n")
+			s.receive("100 Continue")
+		}, reading, 10},
+		{"the answer takes its time", nil, func(s *standing) {
+			s.send(strings.Replace(get, "/", "/slow", 1))
+			s.await(answering)
+			s.seconds(1000)
+			s.slow <- true
+			s.receive("200 OK")
+		}, idle, 120},
+		{"the answer is not read", nil, func(s *standing) { s.send(strings.Replace(get, "/", "/large", 1)) }, writing, 10},
+		{"nothing comes on TLS", secure, func(*standing) {}, shaking, 10},
+		{"half a handshake comes", secure, func(s *standing) {
+			tls.Client(&halfConn{Conn: s.peer}, trusts).Handshake()
+		}, shaking, 10},
+		{"nothing comes after the handshake", secure, func(s *standing) {
+			if err := tls.Client(s.peer, trusts).Handshake(); err != nil {
 				t.Error(err)
 			}
-			proxytest.Eventually(t, "the handshake is made", func() bool { return c.phase() == idle })
-		}, 120},
+		}, idle, 120},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := newWatch(l, tt.tls, func(error) {})
-			w.stop() // the test tells the time
-			defer l.Close()
-			peer, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.Close()
-			accepted, err := w.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := accepted.(*watchedConn)
-			tt.do(c, peer)
-			seconds(w, tt.may)
-			if _, err := c.under.Write([]byte("still open")); err != nil {
+			s := newStanding(t, tt.tls)
+			tt.do(s)
+			s.await(tt.then)
+			s.seconds(tt.may)
+			if err := s.conn().under.SetDeadline(time.Time{}); err != nil { // as one that is closed tells
 				t.Errorf("it has ended too early: %v", err)
 			}
-			seconds(w, 1)
-			peer.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if _, err := io.ReadAll(peer); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			s.seconds(1)
+			s.peer.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.Copy(io.Discard, s.peer); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("it has not ended: %v", err)
 			}
-			c.Close()
-			if len(w.conns) != 0 {
-				t.Errorf("%d connections are watched after the end, want 0", len(w.conns))
-			}
+			proxytest.Eventually(t, "it is not watched any more", func() bool { return s.conn() == nil })
 		})
+	}
+}
+
+// A standing is one connection to a server, and whoever made it. The test tells the time.
+type standing struct {
+	*testing.T
+	watch *watch
+	peer  net.Conn
+	slow  chan bool // lets an answer at /slow go on
+}
+
+func newStanding(t *testing.T, secure *tls.Config) *standing {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &standing{T: t, watch: newWatch(l, secure, func(error) {}), slow: make(chan bool)}
+	s.watch.stop()
+	server := newServer(l, func(ctx *fasthttp.RequestCtx) {
+		switch string(ctx.Path()) {
+		case "/slow":
+			<-s.slow
+		case "/large":
+			ctx.SetBody(make([]byte, 64<<20))
+		}
+	}, map[string]int{"/body": 1 << 10})
+	served := make(chan error)
+	go func() { served <- server.Serve(s.watch) }()
+	if s.peer, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.peer.Close(); l.Close(); <-served })
+	proxytest.Eventually(t, "the connection is there", func() bool { return s.conn() != nil })
+	return s
+}
+
+func (s *standing) conn() *watchedConn {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	for c := range s.watch.conns {
+		return c
+	}
+	return nil
+}
+
+func (s *standing) await(p phase) {
+	s.Helper()
+	proxytest.Eventually(s, fmt.Sprintf("the connection is in phase %d", p), func() bool { return s.conn().phase() == p })
+}
+
+func (s *standing) send(text string) { io.WriteString(s.peer, text) }
+
+func (s *standing) receive(text string) {
+	s.Helper()
+	b := make([]byte, 4<<10)
+	s.peer.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := s.peer.Read(b); !strings.Contains(string(b[:n]), text) {
+		s.Fatalf("%q came, and %v; want %q", b[:n], err, text)
+	}
+}
+
+// seconds lets so many pass for the watch.
+func (s *standing) seconds(n int) {
+	for range n {
+		s.watch.look()
 	}
 }
 

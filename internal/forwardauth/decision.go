@@ -56,7 +56,7 @@ func (g *Gate) describe(s *subrequest, d Dialect, took time.Duration) *Decision 
 	return it
 }
 
-// cut keeps a stranger from filling the log by a few requests.
+// cut keeps a stranger from filling the log by a few requests, or a question to Authgear.
 func cut(text string) string {
 	const most = 1024
 	return text[:min(len(text), most)]

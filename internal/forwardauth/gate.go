@@ -152,6 +152,9 @@ func (g *Gate) Forget(forget func(resolver.Credentials)) fasthttp.RequestHandler
 // connections that stand still. It never reads the body of a subrequest: some
 // proxies announce one that does not come. bodies are the paths where one is read :: path
 // → the most it may have, in bytes.
+//
+// A request that has a body is the last one on its connection: what comes behind a body,
+// wherever that is thought to end, is never taken for somebody's request.
 func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp.Server {
 	most := func(h *fasthttp.RequestHeader) int {
 		path, _, _ := bytes.Cut(h.RequestURI(), question)
@@ -163,6 +166,7 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 			if n := h.ContentLength(); n <= 0 && n != chunked {
 				return fasthttp.RequestConfig{}
 			}
+			h.SetConnectionClose()
 			if n := most(h); n > 0 {
 				return fasthttp.RequestConfig{MaxRequestBodySize: n}
 			}
@@ -173,6 +177,7 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 			if most(&ctx.Request.Header) > 0 {
 				return fasthttp.StatusContinue
 			}
+			ctx.SetUserValue(expected{}, time.Now())
 			handler(ctx) // fasthttp sends its answer, and ends the connection
 			return ctx.Response.StatusCode()
 		},
@@ -183,6 +188,9 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
 		CloseOnShutdown:       true,
+
+		// fasthttp reads a form until the form says that it ends, not to the end of the body.
+		DisablePreParseMultipartForm: true,
 	}
 }
 
@@ -193,12 +201,10 @@ const chunked = -1
 // line.
 const maxHeader = 34 << 10
 
-// dropBody makes the server answer without waiting for a body. If one comes after
-// all it is not taken for the next request: the connection ends.
+// dropBody makes the server answer without waiting for a body.
 func dropBody(h *fasthttp.RequestHeader) {
 	h.Del(fasthttp.HeaderTransferEncoding)
 	h.SetContentLength(0)
-	h.SetConnectionClose()
 }
 
 // unreadable answers what is not HTTP, or too long.

@@ -286,6 +286,42 @@ func TestNoBodyIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A request with Expect is judged by the time when it came, not by that of the one before.
+func TestTheTimeOfARequestIsItsOwn(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at time.Time
+	s := NewServer(func(ctx *fasthttp.RequestCtx) { at = began(ctx) }, nil)
+	served := make(chan error)
+	go func() { served <- s.Serve(l) }()
+	defer func() { l.Close(); <-served }()
+	for _, before := range []string{"", "GET / HTTP/1.1\r\nHost: auth\r\n\r\n"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		answers := bufio.NewReader(c)
+		ask := func(request string) {
+			io.WriteString(c, request)
+			if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != 200 {
+				t.Fatalf("%v, %v", resp, err)
+			}
+		}
+		if before != "" {
+			ask(before)
+		}
+		time.Sleep(10 * time.Millisecond)
+		begin := time.Now()
+		ask("GET / HTTP/1.1\r\nHost: auth\r\nExpect: 100-continue\r\n\r\n")
+		if at.Before(begin) || at.After(time.Now()) {
+			t.Errorf("after %q: it is judged by %s, and came after %s", before, at, begin)
+		}
+	}
+}
+
 func TestABodyIsNotTakenForTheNextRequest(t *testing.T) {
 	addr := serve(t, plain, io.Discard)
 	smuggled := "GET /auth HTTP/1.1\r\nHost: auth\r\nAuthorization: Bearer bob\r\n\r\n"

@@ -40,7 +40,7 @@ var subrequests = sync.Pool{New: func() any {
 func (g *Gate) read(ctx *fasthttp.RequestCtx) *subrequest {
 	s := subrequests.Get().(*subrequest)
 	s.ctx, s.trusted = ctx, g.Trusted
-	s.begin = ctx.Time() // fasthttp has looked at the clock already
+	s.begin = began(ctx)
 	s.session = visitor
 	h := &ctx.Request.Header
 	var authorization [2][]byte // of more than one line, none is used
@@ -52,6 +52,18 @@ func (g *Gate) read(ctx *fasthttp.RequestCtx) *subrequest {
 	return s
 }
 
+// began tells when a request had come. fasthttp has looked at the clock then, but for one
+// with Expect, of which it asks what to answer before.
+func began(ctx *fasthttp.RequestCtx) time.Time {
+	if at, ok := ctx.UserValue(expected{}).(time.Time); ok {
+		return at
+	}
+	return ctx.Time()
+}
+
+// expected is the key of the time when a request with Expect had come.
+type expected struct{}
+
 func (s *subrequest) release() {
 	*s = subrequest{client: s.client}
 	subrequests.Put(s)
@@ -59,7 +71,8 @@ func (s *subrequest) release() {
 
 // describeClient is apart, since few subrequests need it.
 func (s *subrequest) describeClient() resolver.Client {
-	return resolver.Client{IP: s.trusted.clientIP(s.ctx), UserAgent: alias(s.ctx.Request.Header.UserAgent())}
+	// What stands before Authgear may refuse long ones.
+	return resolver.Client{IP: s.trusted.clientIP(s.ctx), UserAgent: cut(alias(s.ctx.Request.Header.UserAgent()))}
 }
 
 // alias returns the bytes as a string without copying them.

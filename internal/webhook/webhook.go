@@ -33,8 +33,9 @@ type Event struct {
 	Ends bool
 }
 
-// MaxBody is how long a delivery may be, in bytes. Authgear's have one or two KiB.
-const MaxBody = 256 << 10
+// MaxBody is how long a delivery may be, in bytes. Authgear's have one or two KiB. Who says
+// that so much comes is given as much memory, whether or not it comes.
+const MaxBody = 64 << 10
 
 // The outcomes that are counted.
 const (
