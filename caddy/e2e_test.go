@@ -125,7 +125,7 @@ func TestTheDoctorFindsAMissingLine(t *testing.T) {
 		edits []string
 	}{
 		{"Visitors pass", []string{`import authgear ""`, `import authgear "optional"`}},
-		{"A client can forge who it is", []string{"\trequest_header -X-Authgear-*\n", ""}},
+		{"A client can forge who it is", []string{"\trequest_header -*authgear*\n", ""}},
 		{"A client can take its identity away", []string{"\trequest_header @other -Connection\n", ""}},
 		{"The client's query says who may pass", []string{"uri /caddy?{args[0]}", "uri /caddy"}},
 	} {

@@ -247,6 +247,7 @@ func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
 		"/public/%2e%2e/admin/", "/public/..;/admin/", "/../../admin/x",
 		// Of these it is not known how: they want the role, too.
 		"/x/../public/", "/x/%2e%2e/public/", "/public/../x", "/public/..", "/public/%2e%2e%2fx", "/public/..;/x", "/admin//../x", "/admin/;/../x", "/x;y", `/x\y`,
+		"/public/%%5cb/../../admin/x", "/public/%%5cb/%2e%2e/%2e%2e/admin/x", "/public/%zz/../x", "/admin/%2e%2e/%zz+/%2E", "/admin%00x", "/x%", "/x%4", "/x%4g", "/public/x%",
 	} {
 		if resp, _ := st.Raw(t, path, bob...); resp.StatusCode != 403 {
 			t.Errorf("%s: status %d, want 403", path, resp.StatusCode)

@@ -200,6 +200,7 @@ func spellPath(path string) (list []string) {
 	tail := strings.TrimPrefix(path, "/")
 	list = []string{
 		"//" + tail, "/./" + tail, "/%2e/" + tail, "/doctor/../" + tail, "/doctor/%2e%2e/" + tail, "/doctor/..;/" + tail, "/doctor%2f..%2f" + tail,
+		"/doctor/%%5cdoctor/../../" + tail,
 		"/;doctor/" + tail, path + "/", path + "/.", path + "%2f", path + ";doctor=1", path + "%20", path + ".json", path + "%00",
 	}
 	if tail != "" && tail[0] != '%' {
@@ -210,10 +211,12 @@ func spellPath(path string) (list []string) {
 
 func upgrades(v *visit) {
 	for _, s := range v.senders() {
-		for _, protocol := range []string{"h2c", "H2C", "websocket, h2c", "h2c, websocket", "doctor/1, h2c", "doctor/1"} {
-			a := v.send(request{fields: append([]string{
-				"Connection", "Upgrade, HTTP2-Settings", "Upgrade", protocol, "HTTP2-Settings", "AAMAAABkAAQAAP__",
-			}, s.fields...)})
+		for _, protocol := range []string{"h2c", "H2C", "websocket, h2c", "h2c, websocket", "doctor/1, h2c", "doctor/1", "h2c; websocket", "websocket; h2c"} {
+			fields := []string{"Connection", "Upgrade, HTTP2-Settings", "HTTP2-Settings", "AAMAAABkAAQAAP__"}
+			for line := range strings.SplitSeq(protocol, "; ") {
+				fields = append(fields, "Upgrade", line)
+			}
+			a := v.send(request{fields: append(fields, s.fields...)})
 			switch {
 			case !a.has("Connection", "upgrade"):
 			case a.has("Upgrade", "h2c"):

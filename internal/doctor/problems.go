@@ -33,7 +33,7 @@ var identityForged = &problem{
 	cure: map[string]string{
 		"nginx":   "proxy_set_header X-Authgear-User-Roles $authgear_user_roles;   # one line for each field; in the location, if it has a proxy_set_header",
 		"traefik": "authResponseHeadersRegex: ^X-Authgear-   # instead of authResponseHeaders",
-		"caddy":   "request_header -X-Authgear-*   # in `route`, before forward_auth",
+		"caddy":   "request_header -*authgear*   # in `route`, before forward_auth",
 		"haproxy": "http-request del-header ^x[^a-z0-9]authgear[^a-z0-9] -m reg   # before the question",
 		"envoy":   "header_mutation, before ext_authz: remove_on_match: { key_matcher: { safe_regex: { regex: \"x[^a-z0-9]authgear[^a-z0-9].*\" } } }",
 	},
@@ -111,7 +111,7 @@ var tunnel = &problem{
 	cure: map[string]string{
 		"nginx":   "map $http_upgrade $upgrade { default \"\"; ~*^websocket$ websocket; }   # and proxy_set_header Upgrade $upgrade;",
 		"traefik": "Traefik is known to remove it: look at what stands before or behind it.",
-		"caddy":   "request_header @other -Upgrade   # and -Connection, in `route`, before forward_auth",
+		"caddy":   "request_header @other -Upgrade   # and -Connection, in `route`, before forward_auth; and request_header @websocket Upgrade websocket",
 		"haproxy": "http-request del-header Upgrade unless websocket",
 		"envoy":   "upgrade_configs: [{ upgrade_type: websocket }]   # and nothing else",
 	},

@@ -54,12 +54,31 @@ func aWebSocket(t *testing.T, st *Stand) {
 }
 
 func http2Upgrade(t *testing.T, st *Stand) {
+	fields := []string{"Connection", "Upgrade, HTTP2-Settings", "HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA",
+		"Sec-Websocket-Version", "13", "Sec-Websocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="} // HAProxy refuses a WebSocket without a key
 	for _, protocol := range []string{"h2c", "H2C", "websocket, h2c", "h2c, websocket"} {
-		_, s := st.Expect(t, 200, "GET", "/public/", "Connection", "Upgrade, HTTP2-Settings", "Upgrade", protocol, "HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA",
-			"Sec-Websocket-Version", "13", "Sec-Websocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==") // HAProxy refuses a WebSocket without a key
+		_, s := st.Expect(t, 200, "GET", "/public/", append([]string{"Upgrade", protocol}, fields...)...)
 		if got := s.Header.Values("Upgrade"); len(got) > 0 {
 			t.Errorf("%s: the application is asked for %q", protocol, got)
 		}
+	}
+	for _, lines := range [][2]string{{"h2c", "websocket"}, {"websocket", "h2c"}} {
+		resp, err := st.ask("GET", "/public/", nil, append([]string{"Upgrade", lines[0], "Upgrade", lines[1]}, fields...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch resp.StatusCode {
+		case http.StatusSwitchingProtocols: // the application makes a WebSocket, and nothing else
+		case http.StatusOK:
+			content, _ := io.ReadAll(resp.Body)
+			if got := readSeen(t, content).Header.Values("Upgrade"); len(got) > 0 {
+				t.Errorf("%q: the application is asked for %q", lines, got)
+			}
+		case http.StatusBadRequest:
+		default:
+			t.Errorf("%q: status %d", lines, resp.StatusCode)
+		}
+		resp.Body.Close()
 	}
 }
 

@@ -35,7 +35,7 @@ func identity(h http.Header) http.Header {
 
 // alike returns each field with a value whose name begins so in any spelling.
 func alike(h http.Header, prefix string) http.Header {
-	hyphens := strings.NewReplacer("_", "-", ".", "-")
+	hyphens := strings.NewReplacer("_", "-", ".", "-", "~", "-", "+", "-")
 	found := http.Header{}
 	for name, values := range h {
 		name = http.CanonicalHeaderKey(hyphens.Replace(strings.TrimSpace(name)))
@@ -93,10 +93,11 @@ func (st *Stand) people() []person {
 	}
 }
 
-// forgeries are the fields by which a client says that it is somebody else.
+// forgeries are the fields by which a client says that it is somebody else. To some
+// applications all that is no letter is a hyphen.
 func forgeries() (forged []string) {
 	for _, name := range append([]string{"X-Authgear-Session-Acr"}, fields...) {
-		for _, spelling := range spellings(name) {
+		for _, spelling := range append(spellings(name), strings.Replace(name, "-", "~", 1), strings.ReplaceAll(name, "-", "+")) {
 			forged = append(forged, spelling, "mallory")
 		}
 	}

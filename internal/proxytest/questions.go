@@ -107,7 +107,29 @@ func EventArrives(t *testing.T, st *Stand, secret string) {
 	for _, path := range []string{"/forget", "/hooks/authgear/../../forget", "/hooks/../forget"} {
 		st.Expect(t, 401, "POST", path)
 	}
+	nothingIsSmuggled(t, st)
 	Found(t, event, "ok")
+}
+
+// Whatever a stranger sends as an event, the proxy's next question is its own.
+func nothingIsSmuggled(t *testing.T, st *Stand) {
+	form := "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--b--\r\n" + strings.Repeat("\r\n", 8000)
+	for _, mode := range []string{"nginx", "traefik", "caddy", "haproxy"} {
+		req, err := http.NewRequest("POST", st.URL+"/hooks/authgear", strings.NewReader(form+"GET /"+mode+"?optional HTTP/1.1\r\nX-Swallow: "))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+		for range 8 { // a proxy may keep several connections
+			resp, err := http.DefaultTransport.RoundTrip(req.Clone(t.Context()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			req.Body, _ = req.GetBody()
+			st.Expect(t, 401, "GET", "/admin/")
+		}
+	}
 }
 
 // KeptConnections checks that a proxy asks over connections that it keeps, whatever

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func application(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
 		tell(w, r)
 		w.Header().Set("Grpc-Status", "0")
-	case r.Header.Get("Upgrade") == "websocket":
+	case slices.Equal(r.Header.Values("Upgrade"), []string{"websocket"}):
 		bringBack(w, r)
 	case r.URL.Path == "/gzip" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"):
 		w.Header().Set("Content-Encoding", "gzip")
