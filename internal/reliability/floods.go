@@ -33,8 +33,8 @@ var floods = []flood{
 	{name: "connections that come and go", wants: []int{401}, play: churn},
 	{name: "idle connections", wants: []int{401}, play: idleConnections},
 	{name: "fields that come slowly", wants: []int{0}, least: patience, play: slowly("GET /nginx HTTP/1.1\r\nHost: auth\r\nCookie: session=")},
-	{name: "webhooks whose body comes slowly", wants: []int{0}, least: patience, play: slowly("POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 200000\r\n\r\n")},
-	{name: "the same, behind another request", wants: []int{0}, least: patience, play: slowly(visitor + "POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 200000\r\n\r\n")},
+	{name: "webhooks whose body comes slowly", wants: []int{0}, least: patience, play: slowly("POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 60000\r\n\r\n")},
+	{name: "the same, behind another request", wants: []int{0}, least: patience, play: slowly(visitor + "POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: 60000\r\n\r\n")},
 	{name: "clients who do not read", wants: []int{0}, least: patience, play: unread},
 }
 
@@ -89,7 +89,7 @@ func hugeCookies(ctx context.Context, st *stand, s *strangers) error {
 }
 
 func badWebhooks(ctx context.Context, st *stand, s *strangers) error {
-	small, large := bytes.Repeat([]byte("x"), 2<<10), bytes.Repeat([]byte("x"), 256<<10)
+	small, large := bytes.Repeat([]byte("x"), 2<<10), bytes.Repeat([]byte("x"), 64<<10)
 	return st.hammer(ctx, s, func(i int64, req *fasthttp.Request) func(*fasthttp.Response) {
 		req.SetRequestURI("http://" + st.service.Addr + "/hooks/authgear")
 		req.Header.SetMethod("POST")
