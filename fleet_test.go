@@ -1,10 +1,14 @@
 package main
 
 import (
+	"net"
+	"net/http"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
@@ -32,4 +36,91 @@ func TestAStopUnderLoadWhileRedisHangs(t *testing.T) {
 	s.Signal(syscall.SIGTERM)
 	endsWell(t, s) // or the test takes too long
 	all.Wait()
+}
+
+// twoReplicas are of one fleet, whose Redis is at the port.
+func twoReplicas(t *testing.T) (list [2]*proxytest.Service, authgear *authgeartest.Server, port string) {
+	t.Helper()
+	addr, _ := proxytest.Redis(t)
+	authgear = authgeartest.Start(t, authgeartest.Options{})
+	for i := range list {
+		s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_REDIS_URL=redis://"+addr, "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef")
+		s.Start()
+		list[i] = s
+		proxytest.Eventually(t, "it takes part", func() bool { _, body := operator(t, s, "/readyz"); return body == "ready\n" })
+	}
+	_, port, _ = net.SplitHostPort(addr)
+	return list, authgear, port
+}
+
+func leave(t *testing.T, s *proxytest.Service, field string) {
+	t.Helper()
+	if resp, _ := proxytest.Raw(t, s.Addr, "POST /forget HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nContent-Length: 0\r\n"+field+"\r\n\r\n"); resp.StatusCode != 204 {
+		t.Errorf("/forget: status %d", resp.StatusCode)
+	}
+}
+
+// What the replica that is told never heard of may be known to another one, though Redis
+// lost it.
+func TestWhoeverLeavesHasLeftThoughRedisForgot(t *testing.T) {
+	t.Parallel()
+	replicas, authgear, port := twoReplicas(t)
+	cookie := "Cookie: session=" + authgear.SessionCookie(authgear.AddUser(authgeartest.User{ID: "ada"}))
+	if resp := ask(t, replicas[1], cookie); resp.StatusCode != 200 {
+		t.Fatal(resp.Status)
+	}
+	time.Sleep(200 * time.Millisecond) // it is shared
+	if err := exec.Command("redis-cli", "-p", port, "flushall").Run(); err != nil {
+		t.Fatal(err)
+	}
+	authgear.Revoke(cookie[len("Cookie: session="):])
+	leave(t, replicas[0], cookie)
+	proxytest.Eventually(t, "the other replica knows", func() bool { return ask(t, replicas[1], cookie).StatusCode == 401 })
+}
+
+// Or another one may be asking just now: what Authgear said before does not count.
+func TestWhoeverLeavesHasLeftThoughAnotherReplicaAsks(t *testing.T) {
+	t.Parallel()
+	replicas, authgear, _ := twoReplicas(t)
+	cookie := "Cookie: session=" + authgear.SessionCookie(authgear.AddUser(authgeartest.User{ID: "ada"}))
+	asked, arrives := make(chan bool, 1), make(chan bool)
+	authgear.Fail("resolver", func(w http.ResponseWriter, r *http.Request) { // it says yes, and that takes its time to arrive
+		asked <- true
+		<-arrives
+		for name, value := range map[string]string{"Session-Valid": "true", "User-Id": "ada", "User-Anonymous": "false", "User-Verified": "true", "User-Can-Reauthenticate": "true", "Session-Amr": ""} {
+			w.Header().Set("X-Authgear-"+name, value)
+		}
+	})
+	first := make(chan int)
+	go func() { first <- ask(t, replicas[1], cookie).StatusCode }()
+	<-asked
+	authgear.Revoke(cookie[len("Cookie: session="):])
+	authgear.Fail("resolver", nil)
+	leave(t, replicas[0], cookie)
+	time.Sleep(500 * time.Millisecond) // the other replica is told
+	close(arrives)
+	<-first
+	time.Sleep(500 * time.Millisecond) // and has shared what it shares
+	for i, s := range replicas {
+		if resp := ask(t, s, cookie); resp.StatusCode != 401 {
+			t.Errorf("replica %d: %d after the sign-out and /forget, want 401", i, resp.StatusCode)
+		}
+	}
+}
+
+// The end of a token may be beyond all that a text of a time can name.
+func TestATokenWithoutAnEndMayBeForgotten(t *testing.T) {
+	t.Parallel()
+	replicas, authgear, _ := twoReplicas(t)
+	ada := authgear.AddUser(authgeartest.User{ID: "ada"})
+	for _, s := range replicas { // Authgear knows JWTs, as both see
+		ask(t, s, "Authorization: Bearer "+authgear.JWT(ada))
+	}
+	token := authgear.JWT(ada, func(_, c map[string]any) { c["exp"] = 253402300799 })
+	leave(t, replicas[0], "Authorization: Bearer "+token)
+	authgear.Revoke(token)
+	proxytest.Eventually(t, "the other replica knows", func() bool { return ask(t, replicas[1], "Authorization: Bearer "+token).StatusCode == 401 })
+	if resp := ask(t, replicas[0], "Authorization: Bearer "+token); resp.StatusCode != 401 {
+		t.Errorf("status %d, want 401", resp.StatusCode)
+	}
 }

@@ -69,11 +69,15 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 		}
 	}
 	if !known && c.o.Others != nil {
+		// What they do not know either may have been lost, or be asked about just now.
 		_, err := c.o.Others.Known.Resolve(ctx, creds)
-		known = err == nil || outOf(err) != "" && c.marks.hasRoom()
+		known = err == nil || c.marks.hasRoom()
 	}
 	if !known { // so that strangers cannot fill the memory
 		return
+	}
+	if far := now.AddDate(100, 0, 0); until.After(far) {
+		until = far // no clock, and no text of a time, has all that a token may name
 	}
 	c.marks.key(key, keyMark{at: now, ended: true, until: until})
 	if c.o.Others != nil {

@@ -88,7 +88,7 @@ type Fleet struct {
 
 	knows    chan struct{} // closed when all events so far are known here
 	caughtUp func()        // closes it
-	reads    atomic.Bool   // events, at the moment
+	reads    atomic.Bool   // events, at the moment, and has read all
 
 	eventsRead atomic.Pointer[time.Time] // when all events were known here last
 
@@ -136,16 +136,9 @@ func (f *Fleet) Await(most time.Duration) {
 	}
 }
 
-// isReady tells whether the events of the others are known here. Before, what they share
+// isReady tells whether the events of the others are known here. Otherwise what they share
 // may concern somebody who left.
-func (f *Fleet) isReady() bool {
-	select {
-	case <-f.knows:
-		return true
-	default:
-		return false
-	}
-}
+func (f *Fleet) isReady() bool { return f.reads.Load() }
 
 // Close ends it. Nobody may ask meanwhile.
 func (f *Fleet) Close() {
@@ -164,10 +157,10 @@ func (f *Fleet) Troubles() []string {
 		return []string{"Redis (AUTHGEAR_REDIS_URL) does not answer: this replica asks Authgear by itself, and is told of no events but its own"}
 	case err != nil:
 		return []string{err.Error()}
-	case !f.isReady():
+	case f.eventsRead.Load() == nil:
 		return []string{"the events of the other replicas are not read yet: this replica asks Authgear by itself"}
-	case !f.reads.Load():
-		return []string{"the events of the other replicas cannot be read: who left is known here within the bound, but no sooner"}
+	case !f.isReady():
+		return []string{"the events of the other replicas cannot be read: this replica asks Authgear by itself, and who left is known here within the bound, but no sooner"}
 	}
 	return nil
 }

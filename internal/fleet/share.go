@@ -24,13 +24,13 @@ func (k known) Resolve(ctx context.Context, c resolver.Credentials) (*resolver.S
 	}
 	name := k.secrets.name(c.Key())
 	results, err := k.do(ctx, budgetOf(c), func(b rueidis.Builder) rueidis.Commands {
-		return rueidis.Commands{get(b, name)}
+		return look(b, name)
 	})
 	if err != nil {
 		k.o.Count(Look, Error)
 		return nil, errAlone
 	}
-	s, err := k.value(name, results[0], c.NotBefore)
+	s, err := k.value(name, results, c.NotBefore)
 	if err == nil {
 		k.o.Count(Look, OK)
 	}
@@ -48,25 +48,29 @@ func budgetOf(c resolver.Credentials) time.Duration {
 	return budget
 }
 
-// get reads no more than a value may have, whatever is there.
-func get(b rueidis.Builder, name string) rueidis.Completed {
-	return b.Getrange().Key(valueKey(name)).Start(0).End(maxValue).Build()
+// look reads what was confirmed and what was refused, and no more than these may have,
+// whatever is there.
+func look(b rueidis.Builder, name string) (both rueidis.Commands) {
+	for _, key := range []string{valueKey(name), refusedKey(name)} {
+		both = append(both, b.Getrange().Key(key).Start(0).End(maxValue).Build())
+	}
+	return both
 }
 
-// value reads what Redis had under a name.
-func (f *Fleet) value(name string, result rueidis.RedisResult, notBefore time.Time) (*resolver.Session, error) {
-	v, asked, err := f.open(name, result)
+// value reads what Redis had under a name, as look has asked for it. A session that was asked
+// about later than it was refused counts.
+func (f *Fleet) value(name string, results []rueidis.RedisResult, notBefore time.Time) (*resolver.Session, error) {
+	v, asked, err := f.open(name, results[0])
+	no, _, errNo := f.open(name, results[1])
+	isRefused := errNo == nil && no.Refused
 	switch {
-	case errors.Is(err, errClocks):
+	case errors.Is(err, errClocks), errors.Is(errNo, errClocks):
 		f.o.Count(Look, Clock)
 		return nil, errAlone
-	case err != nil:
-		f.o.Count(Look, None)
-		return nil, resolver.ErrNotMine
-	case v.Refused:
+	case isRefused && (err != nil || v.Redis <= no.Redis):
 		f.o.Count(Look, OK)
 		return nil, errRefused
-	case asked.Before(notBefore):
+	case err != nil, v.Refused, asked.Before(notBefore):
 		f.o.Count(Look, None)
 		return nil, resolver.ErrNotMine
 	}
@@ -99,8 +103,9 @@ func (f *Fleet) open(name string, result rueidis.RedisResult) (*value, time.Time
 }
 
 // Keys of one credential are in one slot of a cluster.
-func valueKey(name string) string { return "afa:{" + name + "}" }
-func leaseKey(name string) string { return "afa:{" + name + "}:lease" }
+func valueKey(name string) string   { return "afa:{" + name + "}" }
+func refusedKey(name string) string { return "afa:{" + name + "}:refused" } // which no answer to another question replaces
+func leaseKey(name string) string   { return "afa:{" + name + "}:lease" }
 
 // Asking returns a resolver for questions to Authgear, which next puts. Of all replicas
 // one asks at a time; the others wait for its answer, but not for long.
@@ -140,17 +145,15 @@ func (f *Fleet) lease(ctx context.Context, name string, c resolver.Credentials) 
 	end := began.Add(f.waits(ctx, c, began))
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, longestPause) {
 		results, err := f.do(ctx, budgetOf(c), func(b rueidis.Builder) rueidis.Commands {
-			return rueidis.Commands{
-				b.Set().Key(leaseKey(name)).Value(f.self).Nx().PxMilliseconds((f.o.Question + patience).Milliseconds()).Build(),
-				get(b, name),
-			}
+			lease := b.Set().Key(leaseKey(name)).Value(f.self).Nx().PxMilliseconds((f.o.Question + patience).Milliseconds()).Build()
+			return append(rueidis.Commands{lease}, look(b, name)...)
 		})
 		if err != nil {
 			f.o.Count(Lease, Error)
 			return nil, false
 		}
 		leased = results[0].Error() == nil
-		if s, err := f.value(name, results[1], c.NotBefore); err == nil {
+		if s, err := f.value(name, results[1:], c.NotBefore); err == nil {
 			if leased {
 				f.live.Go(func() { f.release(name) })
 			}
@@ -195,16 +198,16 @@ func (f *Fleet) share(name string, s *resolver.Session, asked time.Time, leased 
 	bare := *s
 	bare.Confirmed = time.Time{}
 	v := value{Session: &bare, Wall: asked.UnixNano(), Redis: redis.Add(-time.Since(asked)).UnixNano()}
-	f.write(name, &v, f.o.Lifetime, leased)
+	f.write(valueKey(name), name, &v, f.o.Lifetime, leased)
 }
 
-func (f *Fleet) write(name string, v *value, lifetime time.Duration, leased bool) {
+func (f *Fleet) write(key, name string, v *value, lifetime time.Duration, leased bool) {
 	sealed := f.secrets.seal(name, v.encode())
 	if len(sealed) > maxValue {
 		return // and the lease ends by itself
 	}
 	_, err := f.do(context.Background(), time.Second, func(b rueidis.Builder) rueidis.Commands {
-		commands := rueidis.Commands{b.Set().Key(valueKey(name)).Value(sealed).PxMilliseconds(max(lifetime.Milliseconds(), 1)).Build()}
+		commands := rueidis.Commands{b.Set().Key(key).Value(sealed).PxMilliseconds(max(lifetime.Milliseconds(), 1)).Build()}
 		if leased {
 			commands = append(commands, b.Del().Key(leaseKey(name)).Build())
 		}
@@ -242,12 +245,12 @@ func (f *Fleet) count(operation string, err error) {
 // Refuse tells the fleet that Authgear says a JWT is no good, so that no replica answers
 // on its signature until it ends.
 func (f *Fleet) Refuse(c resolver.Credentials, until time.Time) {
-	redis, _, err := f.clock.now(f.o.Skew)
+	_, redis, err := f.clock.now(f.o.Skew) // rather later: no session from before may count
 	if err != nil {
 		return
 	}
 	now := time.Now()
 	v := value{Refused: true, Wall: now.UnixNano(), Redis: redis.UnixNano()}
 	name := f.secrets.name(c.Key())
-	f.live.Go(func() { f.write(name, &v, until.Sub(now), false) })
+	f.live.Go(func() { f.write(refusedKey(name), name, &v, until.Sub(now), false) })
 }
