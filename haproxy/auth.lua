@@ -81,6 +81,14 @@ core.register_action("authgear", {"http-req"}, function(txn)
       txn.http:req_add_header(name, value)
     end
   end
+  -- Where the buffer is full, HAProxy adds nothing and does not say so.
+  local set = txn.http:req_get_headers()
+  for _, name in ipairs(identity) do
+    if (lines(set, name)[1] or "") ~= (lines(said, name)[1] or "") then
+      txn:Warning("authgear-forward-auth: the request has no room for who sent it")
+      return
+    end
+  end
   txn:set_var("txn.authgear_status", 200)
 end)
 

@@ -247,14 +247,14 @@ func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
 		"/public/%2e%2e/admin/", "/public/..;/admin/", "/../../admin/x",
 		// Of these it is not known how: they want the role, too.
 		"/x/../public/", "/x/%2e%2e/public/", "/public/../x", "/public/..", "/public/%2e%2e%2fx", "/public/..;/x", "/admin//../x", "/admin/;/../x", "/x;y", `/x\y`,
-		"/public/%%5cb/../../admin/x", "/public/%%5cb/%2e%2e/%2e%2e/admin/x", "/public/%zz/../x", "/admin/%2e%2e/%zz+/%2E", "/admin%00x", "/x%", "/x%4", "/x%4g", "/public/x%",
+		"/public/%%5cb/../../admin/x", "/public/%%5cb/%2e%2e/%2e%2e/admin/x", "/public/%zz/../x", "/admin/%2e%2e/%zz+/%2E", "/admin%00x", "//public/", "//x/admin/", "/%2fpublic/", "/x%", "/x%4", "/x%4g", "/public/x%",
 	} {
 		if resp, _ := st.Raw(t, path, bob...); resp.StatusCode != 403 {
 			t.Errorf("%s: status %d, want 403", path, resp.StatusCode)
 		}
 	}
 	for _, path := range []string{
-		"/public", "/publicly/", "/%70ublic/", "//public/", "/x..y", "/x?/public/", "/x?;/../",
+		"/public", "/publicly/", "/%70ublic/", "/x..y", "/x?/public/", "/x?;/../",
 	} {
 		if resp, _ := st.Raw(t, path); resp.StatusCode != 401 {
 			t.Errorf("%s: a visitor gets status %d, want 401", path, resp.StatusCode)

@@ -136,6 +136,37 @@ func TestWhatNginxReusesIsWithinTheBound(t *testing.T) {
 	}
 }
 
+// Whoever copies a location for another policy may forget the key.
+func TestALocationReusesItsOwnAnswersAlone(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), append(nginx.Cache, ` /nginx?role=admin\n`, ` /nginx\n`)...)
+	bob := st.User(authgeartest.User{ID: "bob"})
+	for range 3 {
+		st.Expect(t, 200, "GET", "/", bob...)
+		st.Expect(t, 403, "GET", "/admin/", bob...)
+	}
+}
+
+// nginx chooses a server, and with it the policy, by the host of the request line; the
+// application reads the other one.
+func TestARequestHasOneHost(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t))
+	for request, want := range map[string]int{
+		"GET http://one.example/ HTTP/1.1\r\nHost: another.example\r\n":     400,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example.another\r\n": 400,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example@another\r\n": 400,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example\r\n":         401,
+		"GET http://one.example:80/ HTTP/1.1\r\nHost: ONE.example:8080\r\n": 401,
+		"GET http://one.example/public/ HTTP/1.1\r\nHost: one.example.\r\n": 200,
+		"GET / HTTP/1.1\r\nHost: one.example:80\r\n":                        401,
+		"GET / HTTP/1.1\r\nHost: [::1]:80\r\n":                              401,
+		"GET / HTTP/1.0\r\n":                                                401,
+	} {
+		if resp, _ := proxytest.Raw(t, strings.TrimPrefix(st.URL, "http://"), request+"Connection: close\r\n\r\n"); resp.StatusCode != want {
+			t.Errorf("%q: status %d, want %d", request, resp.StatusCode, want)
+		}
+	}
+}
+
 // nginx takes HTTP/2 with TLS alone.
 func TestHTTP2(t *testing.T) {
 	addr, listen := http2(t)

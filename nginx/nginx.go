@@ -32,7 +32,7 @@ func SignIn(path string) []string {
 	return []string{
 		"#signin ", "",
 		"/nginx;", "/nginx?sign_in=" + path + ";",
-		`"/nginx\n`, `"/nginx?sign_in=` + path + `\n`,
+		` /nginx\n`, ` /nginx?sign_in=` + path + `\n`,
 		"?role=admin;", "?role=admin&sign_in=" + path + ";",
 		`?role=admin\n`, "?role=admin&sign_in=" + path + `\n`,
 		"location = /login {", "location = " + path + " {",
@@ -57,7 +57,7 @@ func Config(s snippet.Setup) ([]snippet.File, error) {
 		snippet.Shipped.Service, s.Service,
 		snippet.Shipped.App, s.App,
 		"/nginx;", "/nginx" + s.Query() + ";",
-		`"/nginx\n`, `"/nginx` + s.Query() + `\n`,
+		` /nginx\n`, ` /nginx` + s.Query() + `\n`,
 	}
 	if s.SignIn != "" {
 		edits = append(edits, SignIn(s.SignIn)...)

@@ -83,7 +83,8 @@ func aRole(t *testing.T, st *Stand) {
 		`/admin\x`, `/public/..\admin/`, "/%5cadmin/", "/public/..%5Cadmin/", `/public/\../admin/`,
 	}
 	if !st.CleansPaths {
-		paths = append(paths, "/public/;/../admin/", "/public/a%2fb/../../admin/", "/admin//../public/", "/admin/../public/x", `/admin/x\y/../../public/`)
+		paths = append(paths, "/public/;/../admin/", "/public/a%2fb/../../admin/", "/admin//../public/", "/admin/../public/x", `/admin/x\y/../../public/`,
+			"//public/admin/", "//x/admin/", "//public%2fadmin/", "//public:80/admin/x", "//u@public/admin/") // a reference to another host: new URL(req.url, base), parse_url, urlsplit
 	}
 	for _, path := range paths {
 		for _, who := range []struct {
