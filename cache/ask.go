@@ -80,8 +80,8 @@ func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds 
 	case isAbsent(err) && signed != nil:
 		err = errGone
 	}
-	if outOf(err) != resolver.Overloaded {
-		c.away.Store(isAway(err))
+	if reason := outOf(err); reason != resolver.Overloaded && !errors.Is(err, resolver.ErrNotAsked) {
+		c.away.Store(reason != "") // where each question is refused, too, new JWTs wait for one that is answered
 	}
 	return s, err
 }
@@ -109,7 +109,8 @@ func outOf(err error) resolver.Reason {
 	return ""
 }
 
-// isAway tells whether Authgear cannot be reached.
+// isAway tells whether Authgear cannot be reached, as far as that does not depend on who is
+// asked about.
 func isAway(err error) bool {
 	return outOf(err) == resolver.ResolverUnavailable && !errors.Is(err, resolver.ErrRefused)
 }

@@ -78,6 +78,8 @@ func (w *world) ask(c resolver.Credentials) (*resolver.Session, error) {
 	w.mu.Unlock()
 	time.Sleep(latency)
 	switch {
+	case userOf(c) == "malformed":
+		return nil, resolver.ErrNotAsked
 	case down:
 		return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: why}
 	case revoked, userOf(c) == "bad":
@@ -96,7 +98,7 @@ func (w *world) verify(c resolver.Credentials) (*resolver.Session, error) {
 		return nil, &resolver.UnavailableError{Reason: resolver.KeysUnavailable}
 	}
 	switch userOf(c) {
-	case "opaque", "bad":
+	case "opaque", "bad", "malformed":
 		return nil, resolver.ErrNotMine
 	case "forged":
 		return nil, &resolver.InvalidError{Reason: resolver.BadSignature}
@@ -420,11 +422,28 @@ func TestARefusedQuestionHasNoGrace(t *testing.T) {
 		w.set(func() { w.down, w.why = true, fmt.Errorf("answer 400: %w", resolver.ErrRefused) })
 		time.Sleep(2 * bound)
 		w.expect("ada", "out")
-		w.expect("unseen", "signed")
+		w.expect("unseen", "out") // it waits for a question that is answered
 		time.Sleep(time.Second)
 		w.set(func() { w.why = nil })
 		w.expect("ada", "who")
 		w.expect("nobody", "out")
+	})
+}
+
+// What Authgear is not asked about, and what it refuses, does not mean that it is back.
+func TestAStrangerEndsNoOutage(t *testing.T) {
+	inWorld(t, hybrid, func(w *world) {
+		w.expect("ada", "signed")
+		time.Sleep(time.Second)
+		w.set(func() { w.down = true })
+		w.expect("bob", "signed") // the first to meet it
+		time.Sleep(time.Second)
+		for stranger, want := range map[string]string{"malformed": "worthless", "opaque": "out"} {
+			w.set(func() { w.why = resolver.ErrRefused })
+			w.expect(stranger, want)
+			w.set(func() { w.why = nil })
+			w.expect("revoked since, "+stranger, "out")
+		}
 	})
 }
 

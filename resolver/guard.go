@@ -50,11 +50,10 @@ func NewGuard(next Resolver, warn func(error)) *Guard {
 		breaker: gobreaker.NewCircuitBreaker[*Session](gobreaker.Settings{
 			Timeout:     probeEvery,
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
-			// That credentials are worthless is as good an answer as any, and so
-			// is that this question is not taken.
-			IsSuccessful: func(err error) bool {
-				return err == nil || errors.Is(err, ErrInvalid) || errors.Is(err, ErrRefused)
-			},
+			// That credentials are worthless is as good an answer as any. That this
+			// question is not taken tells nothing of the next one.
+			IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, ErrInvalid) },
+			IsExcluded:   func(err error) bool { return errors.Is(err, ErrRefused) || errors.Is(err, ErrNotAsked) },
 		}),
 	}
 }

@@ -93,7 +93,7 @@ func dial(timeout time.Duration) fasthttp.DialFunc {
 // Resolve returns what Authgear says of the credentials.
 func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if c.List = askable(c.List); len(c.List) == 0 {
-		return nil, errNoB64Token
+		return nil, ErrNotAsked
 	}
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
@@ -134,7 +134,8 @@ func askable(list []Credential) []Credential {
 	return list
 }
 
-var errNoB64Token = invalid(MalformedCredential, "the bearer token has characters that none has")
+// ErrNotAsked means that credentials are worthless by themselves: Authgear was not asked.
+var ErrNotAsked error = invalid(MalformedCredential, "the bearer token has characters that none has")
 
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")

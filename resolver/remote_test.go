@@ -159,6 +159,39 @@ func TestAQuestionThatIsRefusedIsNoOutage(t *testing.T) {
 	}
 }
 
+// Nor does it mean that Authgear is back; and what it is not asked about does not.
+func TestAQuestionThatIsRefusedEndsNoOutage(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	var questions atomic.Int64
+	s.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header.Get("Authorization")) > 8<<10 {
+			http.Error(w, "not this one", 400)
+			return
+		}
+		questions.Add(1)
+		http.Error(w, "down", 502)
+	})
+	g := resolver.NewGuard(remoteOf(s), func(error) {})
+	for !g.Away() {
+		resolve(g, "ada")
+	}
+	for _, strange := range []string{strings.Repeat("x", 10<<10), "a!b"} {
+		time.Sleep(600 * time.Millisecond) // it is asked again
+		resolve(g.Strangers(), strange)
+		if !g.Away() {
+			t.Errorf("%.10q: Authgear is taken to be back", strange)
+		}
+		before := questions.Load()
+		for range 20 {
+			resolve(g, "ada")
+			resolve(g.Strangers(), strange)
+		}
+		if n := questions.Load() - before; n > 2 {
+			t.Errorf("%.10q: %d questions to an Authgear that is away", strange, n)
+		}
+	}
+}
+
 func TestAQuestionIsPutTwiceAtMost(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})
 	s.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
