@@ -169,7 +169,7 @@ func TestAQuestionThatIsRefusedEndsNoOutage(t *testing.T) {
 			return
 		}
 		questions.Add(1)
-		http.Error(w, "down", 502)
+		http.Error(w, "down", http.StatusBadGateway)
 	})
 	g := resolver.NewGuard(remoteOf(s), func(error) {})
 	for !g.Away() {
