@@ -86,8 +86,14 @@ func (s *secrets) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// A secret is never told again, in an error neither.
+// A secret is never told again, in an error neither. White space around it is none of it, as
+// in a file.
 type secret string
+
+func (s *secret) UnmarshalText(b []byte) error {
+	*s = secret(strings.TrimSpace(string(b)))
+	return nil
+}
 
 type logLevel zerolog.Level
 
