@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/proxytest"
 )
 
 // Whatever stands behind a body, or in it, is nobody's request: a proxy puts the question
@@ -47,6 +50,22 @@ func TestNothingBehindABodyIsARequest(t *testing.T) {
 					t.Errorf("the connection has not ended: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// A proxy may hand on what a client wrote as the target, where its configuration names the
+// path of the question alone. None of it is a question then.
+func TestATargetOfAnotherFormIsNoQuestion(t *testing.T) {
+	t.Parallel()
+	s, authgear := start(t)
+	token := authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))
+	for _, target := range []string{
+		"http://h/nginx", "http://h/envoy/x", "x:http://h/envoy/../admin/", "x:envoy/", "x:/nginx", "//h/nginx", "h:80", "*", "/./nginx", "/x/../nginx", "/nginx/", "/%6eginx", "/Nginx", "nginx",
+	} {
+		resp, _ := proxytest.Raw(t, s.Addr, "GET "+target+" HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nAuthorization: Bearer "+token+"\r\n\r\n")
+		if resp.StatusCode != 404 && resp.StatusCode != 400 {
+			t.Errorf("%s: status %d", target, resp.StatusCode)
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, on term
 			return a.session, nil
 		}
 	} else if stranger := find(c.strangers, key); stranger != nil {
-		if a := stranger.answer.Load(); a.worthless(now) {
+		if a = stranger.answer.Load(); a.worthless(now) {
 			creds.Trace.Looked(resolver.Negative)
 			return nil, a.err
 		}

@@ -173,7 +173,7 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		}
 	}
 	switch {
-	case a.session != nil && e == nil && f.signed == nil && c.newcomers.tooMany(a.session.UserID, f.asked):
+	case a.session != nil && e == nil && f.signed == nil && !a.session.Machine && c.newcomers.tooMany(a.session.UserID, f.asked):
 		// It is answered, but not remembered.
 	case a.session != nil:
 		var before *answer
@@ -188,10 +188,10 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
 		return settle
 	case a.isWorthless() && (e != nil || f.signed != nil):
-		f.filed, settle = keep(c.sessions, key, e, a, worthlessFor)
+		f.filed, settle = keep(c.sessions, key, e, a, c.refusedFor())
 		return settle
 	case a.isWorthless():
-		_, settle = keep(c.strangers, key, nil, a, worthlessFor)
+		_, settle = keep(c.strangers, key, nil, a, c.refusedFor())
 		return settle
 	case e != nil && errors.Is(a.err, errKnowsNoJWT):
 		e.answer.Store(&answer{})
@@ -215,11 +215,20 @@ func keep(store *ristretto.Cache[uint64, *entry], key resolver.Key, e *entry, a 
 	return e, store.Wait
 }
 
+// refusedFor is for how long it is known that credentials were refused: where others share
+// what they are told, as long as an older answer could come from them.
+func (c *Cache) refusedFor() time.Duration {
+	if c.o.Others == nil {
+		return worthlessFor
+	}
+	return max(worthlessFor, c.o.MaxStaleness)
+}
+
 // lifetime is how long a session is worth its memory if nobody uses it. That of
 // a JWT is known until its end, so that it is not taken for one never seen.
 func (c *Cache) lifetime(a *answer) time.Duration {
 	if a.session.Expiry != 0 {
-		return max(time.Until(a.session.Expiry.Time())+c.o.Skew, time.Nanosecond)
+		return max(time.Until(a.session.Expiry.Time().Add(c.o.Skew)), time.Nanosecond)
 	}
 	return 2*c.o.MaxStaleness + c.o.OutageGrace
 }

@@ -494,6 +494,60 @@ func TestWhoeverLeavesWithoutKeysHasLeft(t *testing.T) {
 	}
 }
 
+// A key may be fetched, or a token become valid, after its owner has left.
+func TestWhoeverLeavesBeforeTheTokenIsGoodHasLeft(t *testing.T) {
+	for _, reason := range []resolver.Reason{resolver.UnknownKey, resolver.NotYetValid} {
+		inWorld(t, Options{}, func(w *world) {
+			why := error(&resolver.InvalidError{Reason: reason})
+			w.o.Authgear, w.o.Strangers = nil, nil // mode jwt
+			w.o.Local = &w.local
+			w.local.answer = func(c resolver.Credentials) (*resolver.Session, error) {
+				if why != nil {
+					return nil, why
+				}
+				return w.verify(c)
+			}
+			w.Forget(context.Background(), token("ada"))
+			why = nil
+			time.Sleep(5 * time.Second)
+			w.expect("ada", "worthless")
+			w.expect("bob", "signed")
+		})
+	}
+}
+
+// The end of a token may be beyond what a duration can tell.
+func TestATokenThatLastsForCenturiesIsAskedAboutOnce(t *testing.T) {
+	inWorld(t, hybrid, func(w *world) {
+		w.local.answer = func(c resolver.Credentials) (*resolver.Session, error) {
+			s, err := w.verify(c)
+			s.Expiry = resolver.UnixTime(epoch.AddDate(300, 0, 0).Unix())
+			return s, err
+		}
+		for range 20 {
+			w.expect("ada", map[bool]string{true: "signed", false: "who"}[w.authgear.calls.Load() == 0])
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := w.authgear.calls.Load(); n != 1 {
+			t.Errorf("%d questions in 2 s, want 1", n)
+		}
+	})
+}
+
+// Machines have no user, and are not all the same one.
+func TestMachinesAreRemembered(t *testing.T) {
+	inWorld(t, hybrid, func(w *world) {
+		for range 3 {
+			for i := range 100 {
+				w.expect("robot/"+strconv.Itoa(i), "who")
+			}
+		}
+		if n := w.local.calls.Load(); n != 100 {
+			t.Errorf("%d verifications of 100 tokens", n)
+		}
+	})
+}
+
 func TestAResolverThatKnowsNoJWTIsAWrongSetUp(t *testing.T) {
 	inWorld(t, hybrid, func(w *world) {
 		w.set(func() { w.revoked = map[string]bool{"ada": true, "bob": true, "eve": true} })

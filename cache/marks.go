@@ -66,6 +66,8 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 			known, until = true, s.Expiry.Time().Add(c.o.Skew)
 		case outOf(err) != "": // without keys, say, nobody knows whether it is any good, and until when
 			known, until = known || c.marks.hasRoom(), later(until, now.Add(c.marks.keep))
+		case resolver.ReasonOf(err) == resolver.UnknownKey, resolver.ReasonOf(err) == resolver.NotYetValid: // it may become good
+			known, until = known || c.marks.hasRoom(), later(until, now.Add(time.Hour))
 		}
 	}
 	if !known && c.o.Others != nil {

@@ -163,3 +163,27 @@ func TestStrangersWhoLeaveAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// What others have of it may be older than the refusal, and come late.
+func TestWhoWasRefusedIsNotTakenFromOthers(t *testing.T) {
+	o := Options{OutageGrace: time.Minute}
+	amongOthers(t, o, func(w *world, o *others) {
+		before := time.Now() // another one asked
+		time.Sleep(time.Second)
+		w.set(func() { w.revoked["opaque"] = true })
+		w.expect("opaque/1", "worthless")
+		o.know(func(c resolver.Credentials) (*resolver.Session, error) {
+			if before.Before(c.NotBefore) {
+				return nil, resolver.ErrNotMine
+			}
+			return &resolver.Session{UserID: "opaque", Confirmed: before}, nil
+		})
+		w.set(func() { w.down = true })
+		for range 60 {
+			time.Sleep(3 * time.Second)
+			if s, err := w.Resolve(context.Background(), token("opaque/1")); err == nil {
+				t.Fatalf("%s after it was refused: %v", time.Since(before), s)
+			}
+		}
+	})
+}

@@ -265,6 +265,25 @@ func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
 	}
 }
 
+// HAProxy takes all up to the first slash for the host, an application all up to the question
+// mark. What is asked about must be what arrives.
+func TestTheApplicationGetsThePathThatIsAskedAbout(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{})
+	for request, want := range map[string]string{
+		"GET http://h?page=secret&x=/public/ HTTP/1.0\r\n":                            `"/public/"`,
+		"GET http://h\\admin\\?/public/x?y HTTP/1.0\r\n":                              `"/public/x?y"`,
+		"GET http://h/public/?x=/admin/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n": `"/public/?x=/admin/"`,
+	} {
+		resp, body := proxytest.Raw(t, strings.TrimPrefix(st.URL, "http://"), request+"\r\n")
+		if resp.StatusCode == 400 {
+			continue // the application's, or HAProxy's
+		}
+		if resp.StatusCode != 200 || !strings.Contains(body, want) {
+			t.Errorf("%q: status %d, and the application is asked for %s, want %s", request, resp.StatusCode, body, want)
+		}
+	}
+}
+
 func TestHTTP2(t *testing.T) {
 	st := newStand(t, proxytest.FreeAddr(t), edits{})
 	proxytest.HTTP2(t, st, st.URL)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ type Keys struct {
 	set     atomic.Pointer[keySet]
 	last    atomic.Pointer[attempt]
 	flights singleflight.Group
+	one     sync.Mutex // a fetch at a time: an older set must not take the place of a newer one
 }
 
 type keySet struct {
@@ -153,6 +155,8 @@ func (k *Keys) refresh() error {
 // Renew fetches the keys, whenever that was done last. It is for the operator: what
 // strangers send must never lead to it.
 func (k *Keys) Renew() error {
+	k.one.Lock()
+	defer k.one.Unlock()
 	set, err := k.fetch()
 	if err != nil {
 		err = fmt.Errorf("fetch keys from %s: %w", k.url, err)

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -430,5 +431,37 @@ func TestTheFirstUsableKeyOfAKidCounts(t *testing.T) {
 		if got := base64URL(set.byID["it"].N); got != tt.want["n"] || len(set.byID) != 1 {
 			t.Errorf("%s: got the modulus %.8s…, want %.8s…", name, got, tt.want["n"])
 		}
+	}
+}
+
+// An answer that was under way when the operator had the keys read again is older.
+func TestAnOlderFetchUndoesNoRenewal(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	key := func(kid string) string {
+		return fmt.Sprintf(`{"kty":"RSA","kid":%q,"n":%q,"e":"AQAB"}`, kid, base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 256)))
+	}
+	var fetches atomic.Int32
+	first, lands := make(chan bool), make(chan bool)
+	s.Fail("keys", func(w http.ResponseWriter, _ *http.Request) {
+		if fetches.Add(1) == 1 {
+			close(first)
+			<-lands
+			fmt.Fprintf(w, `{"keys":[%s,%s]}`, key("stolen"), key("new"))
+			return
+		}
+		fmt.Fprintf(w, `{"keys":[%s]}`, key("new"))
+	})
+	k := NewKeys(s.Origin(), 10*time.Second, func(error) {})
+	both := make(chan error, 2)
+	go func() { both <- k.Refresh(t.Context()) }()
+	<-first
+	go func() { both <- k.Renew() }()
+	time.Sleep(50 * time.Millisecond)
+	close(lands)
+	if err := errors.Join(<-both, <-both); err != nil {
+		t.Fatal(err)
+	}
+	if kids, _ := k.IDs(); len(kids) != 1 || kids[0] != "new" {
+		t.Errorf("the keys are %q, want the new one alone", kids)
 	}
 }

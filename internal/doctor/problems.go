@@ -222,7 +222,7 @@ var otherPath = &problem{
 	cure: map[string]string{
 		"nginx":   "proxy_set_header X-Original-URL \"\";   # and X-Original-URI, X-Rewrite-URL, X-Forwarded-Uri, X-Forwarded-Prefix",
 		"traefik": "headers: {customRequestHeaders: {X-Original-URL: \"\", X-Original-URI: \"\", X-Rewrite-URL: \"\"}}   # a middleware of the entry point",
-		"caddy":   "request_header -X-Original-*   # and -X-Rewrite-Url, -X-Forwarded-Uri, -X-Forwarded-Prefix, before forward_auth",
+		"caddy":   "request_header -*original*   # and -*rewrite*, -*uri, -*prefix, before forward_auth",
 		"haproxy": "http-request del-header ^x-(original-ur[il]|rewrite-url|forwarded-(uri|prefix))$ -m reg",
 		"envoy":   "header_mutation, before ext_authz: remove_on_match, as in envoy.yaml",
 	},

@@ -3,6 +3,9 @@ package forwardauth
 import (
 	"bytes"
 	"net/url"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/valyala/fasthttp"
 )
@@ -23,13 +26,24 @@ func (g *Gate) isPreflight(ctx *fasthttp.RequestCtx, d Dialect) bool {
 	if len(h.Peek(fasthttp.HeaderOrigin)) == 0 || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 {
 		return false
 	}
-	for _, name := range Overrides {
-		if h.Peek(name) != nil {
+	for _, key := range h.PeekKeys() {
+		if slices.ContainsFunc(Overrides, func(name string) bool { return readsLike(key, name) }) {
 			return false
 		}
 	}
 	_, trusted := g.Trusted.peer(ctx)
 	return trusted && d.Original(h).Method == fasthttp.MethodOptions
+}
+
+// readsLike tells whether an application may take a field for that one: some read all that is
+// neither a letter nor a digit as a hyphen.
+func readsLike(field []byte, name string) bool {
+	return len(field) == len(name) && string(bytes.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return unicode.ToLower(r)
+		}
+		return '-'
+	}, field)) == strings.ToLower(name)
 }
 
 // maxLocation is how long the address of a sign-in may be, with the way back. A proxy

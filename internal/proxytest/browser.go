@@ -48,7 +48,7 @@ func Preflight(t *testing.T, st *Stand) {
 		}
 	}
 	for _, name := range forwardauth.Overrides {
-		for _, spelling := range spellings(name) {
+		for _, spelling := range append(spellings(name), odd(name)...) {
 			resp, s := st.Do(t, "OPTIONS", path, nil, with(spelling, "DELETE")...)
 			if passes := resp.StatusCode == 200 && len(alike(s.Header, name)) == 0; resp.StatusCode != 401 && !passes {
 				t.Errorf("%s: status %d, and the application is told %v", spelling, resp.StatusCode, alike(s.Header, name))

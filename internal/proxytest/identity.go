@@ -93,11 +93,15 @@ func (st *Stand) people() []person {
 	}
 }
 
-// forgeries are the fields by which a client says that it is somebody else. To some
-// applications all that is no letter is a hyphen.
+// odd are further names, to applications that read all that is no letter as a hyphen.
+func odd(name string) []string {
+	return []string{strings.Replace(name, "-", "~", 1), strings.ReplaceAll(name, "-", "+")}
+}
+
+// forgeries are the fields by which a client says that it is somebody else.
 func forgeries() (forged []string) {
 	for _, name := range append([]string{"X-Authgear-Session-Acr"}, fields...) {
-		for _, spelling := range append(spellings(name), strings.Replace(name, "-", "~", 1), strings.ReplaceAll(name, "-", "+")) {
+		for _, spelling := range append(spellings(name), odd(name)...) {
 			forged = append(forged, spelling, "mallory")
 		}
 	}

@@ -117,7 +117,7 @@ var encodedSlash = regexp.MustCompile(`%2f|%5c|\\`)
 // application is told.
 func onePath(t *testing.T, st *Stand) {
 	for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"} {
-		for _, spelling := range spellings(name) {
+		for _, spelling := range append(spellings(name), odd(name)...) {
 			_, body := st.Raw(t, "/public/", spelling, "/admin/")
 			if told := alike(readSeen(t, []byte(body)).Header, name); len(told) > 0 {
 				t.Errorf("%s: the application is told %v", spelling, told)

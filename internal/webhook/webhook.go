@@ -101,7 +101,7 @@ func (r *receiver) receive(body, signature []byte) (kind, outcome string) {
 	if !ok {
 		return d.kind, malformed
 	}
-	if d.id != "" && !r.seen.add(d.id) {
+	if d.id != "" && !r.seen.add(string(body)) { // an id may come again, where Authgear's database was put back
 		return d.kind, duplicate
 	}
 	if len(d.events) == 0 {

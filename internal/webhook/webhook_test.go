@@ -490,6 +490,16 @@ func TestAnEventCountsOnce(t *testing.T) {
 	})
 }
 
+// Where Authgear's database was put back, ids come again, for other events.
+func TestAnIDMayComeAgain(t *testing.T) {
+	at(t, then, func(t *testing.T) {
+		d := newDesk(secret)
+		d.postSigned(t, about("user.profile.updated"))
+		d.postSigned(t, strings.ReplaceAll(about("user.deleted"), ada, grace))
+		d.check(t, []Event{{ada, time.Unix(then, 0), false}, {grace, time.Unix(then, 0), true}}, "user.profile.updated forgotten", "user.deleted forgotten")
+	})
+}
+
 // What was refused may come again in a better state.
 func TestARefusedDeliveryDoesNotUseUpItsID(t *testing.T) {
 	at(t, then, func(t *testing.T) {
