@@ -26,6 +26,9 @@ func tooManyCookies(lines [][]byte) bool {
 func findCookie(lines [][]byte, name string) (value string, ok bool) {
 	for _, l := range lines {
 		line := textproto.TrimString(alias(l))
+		if !strings.Contains(line, name) { // most have none of a name, which this finds out sooner
+			continue
+		}
 		var part string
 		for len(line) > 0 {
 			part, line, _ = strings.Cut(line, ";")
