@@ -201,7 +201,7 @@ func spellPath(path string) (list []string) {
 	list = []string{
 		"//" + tail, "/./" + tail, "/%2e/" + tail, "/doctor/../" + tail, "/doctor/%2e%2e/" + tail, "/doctor/..;/" + tail, "/doctor%2f..%2f" + tail,
 		"/doctor/%%5cdoctor/../../" + tail,
-		"/;doctor/" + tail, path + "/", path + "/.", path + "%2f", path + ";doctor=1", path + "%20", path + ".json", path + "%00",
+		"/;doctor/" + tail, path + "/", path + "/.", path + "%2f", path + ";doctor=1", path + "%20", path + ".json", path + "%00", "doctor:http://doctor" + path,
 	}
 	if tail != "" && tail[0] != '%' {
 		list = append(list, fmt.Sprintf("/%%%02x%s", tail[0], tail[1:]), "/"+strings.ToUpper(tail), "/"+strings.ToUpper(tail[:1])+tail[1:])

@@ -168,6 +168,7 @@ func TestFaults(t *testing.T) {
 		}), methodTitle},
 		{"unknown methods pass", opens(func(r *http.Request) bool { return r.Method == "DOCTOR" }), methodTitle},
 		{"// evades", opens(path("^//")), pathTitle},
+		{"a URL of another scheme evades", opens(func(r *http.Request) bool { return r.URL.Opaque != "" }), pathTitle},
 		{"/./ evades", opens(path(`^/\./`)), pathTitle},
 		{"%2e%2e evades", opens(path("%2e%2e")), pathTitle},
 		{"%2f evades", opens(path("%2f")), pathTitle},

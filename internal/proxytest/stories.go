@@ -113,6 +113,21 @@ func (st *Stand) unlessRefused(path string, status int) int {
 
 var encodedSlash = regexp.MustCompile(`%2f|%5c|\\`)
 
+// noPath checks that a target whose path some read, and others do not, passes nowhere. A proxy
+// might take it for none of the locations, and so for all the rest.
+func noPath(t *testing.T, st *Stand) {
+	for _, target := range []string{"x:http://h/admin/x", "http:admin/x", "x:admin", "x:*", "admin/x", "?x=/admin/"} {
+		if resp, body := st.Raw(t, target, st.ada()...); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: status %d, want 400: %s", target, resp.StatusCode, body)
+		}
+	}
+	for _, target := range []string{"/admin%00", "/admin%00/x", "http:/admin/x", "x:/admin/x"} {
+		if resp, _ := st.Raw(t, target, st.bob()...); resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: status %d, want 400 or 403", target, resp.StatusCode)
+		}
+	}
+}
+
 // onePath checks that the path which was asked about is the only one that the
 // application is told.
 func onePath(t *testing.T, st *Stand) {
