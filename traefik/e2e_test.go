@@ -17,6 +17,11 @@ const secret = "0123456789abcdef0123456789abcdef"
 // newStand runs Traefik with the shipped configuration, and all that stands around
 // it. edits are further edits of dynamic.yml.
 func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
+	return newStandOf(t, listen, nil, edits)
+}
+
+// newStandOf is newStand with further edits of traefik.yml, too.
+func newStandOf(t *testing.T, listen string, static, edits []string) *proxytest.Stand {
 	authgear := authgeartest.Start(t, authgeartest.Options{})
 	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
 		"AUTHGEAR_LOG_DECISIONS=all", "AUTHGEAR_RESOLVER_TIMEOUT=30s", "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_WEBHOOK_SECRET="+secret)
@@ -27,11 +32,11 @@ func newStand(t *testing.T, listen string, edits ...string) *proxytest.Stand {
 		"127.0.0.1:8000", proxytest.Upstream(t),
 		"127.0.0.1:4180", listen,
 	)...)
-	static := proxytest.Conf(t, "traefik.yml",
+	conf := proxytest.Conf(t, "traefik.yml", append(static,
 		`":8080"`, front,
 		"/etc/traefik/dynamic.yml", dynamic,
-	)
-	proxytest.Start(t, exec.Command(proxytest.Built(t, "traefik"), "--configfile="+static), front)
+	)...)
+	proxytest.Start(t, exec.Command(proxytest.Built(t, "traefik"), "--configfile="+conf), front)
 	st := &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service,
 		Away: 500, CleansPaths: true, RefusesEncodedSlash: true}
 	// Traefik listens before it has read its routes.
@@ -92,6 +97,38 @@ func TestNoDenialEndsTheConnectionToTheService(t *testing.T) {
 	listen := proxytest.FreeAddr(t)
 	between, count := proxytest.CountConnections(t, listen)
 	proxytest.KeptConnections(t, newStand(t, listen, "127.0.0.1:4180", between), count, 4)
+}
+
+// The longer rule wins: one that names its hosts must not win over that of /admin/.
+func TestARuleThatNamesHostsIsNotBeforeTheOthers(t *testing.T) {
+	t.Parallel()
+	st := newStand(t, proxytest.FreeAddr(t), "rule: PathPrefix(`/`)\n", "rule: (Host(`127.0.0.1`) || Host(`shop.example.com`)) && PathPrefix(`/`)\n")
+	bob := st.User(authgeartest.User{ID: "bob"})
+	st.Expect(t, 200, "GET", "/", bob...)
+	st.Expect(t, 403, "GET", "/admin/", bob...)
+	st.Expect(t, 200, "GET", "/public/")
+}
+
+// With a proxy before it, Traefik believes what that says of the client; of the request, it says
+// what the client said.
+func TestAnotherProxyInFront(t *testing.T) {
+	t.Parallel()
+	st := newStandOf(t, proxytest.FreeAddr(t), []string{"    transport:\n", "    forwardedHeaders: {trustedIPs: [127.0.0.1/32]}\n    transport:\n"},
+		[]string{"trustForwardHeader: false\n        authRequestHeaders", "trustForwardHeader: true\n        authRequestHeaders", "?role=admin\n", "?role=admin&preflight\n"})
+	bob := st.User(authgeartest.User{ID: "bob"})
+	_, seen := st.Expect(t, 200, "GET", "/true", append(bob, "X-Forwarded-For", "203.0.113.9",
+		"X-Forwarded-Method", "PUT", "X-Forwarded-Uri", "/admin/", "X-Forwarded-Prefix", "/admin")...)
+	if ip := st.Authgear.LastResolve().Header.Get("X-Forwarded-For"); ip != "203.0.113.9" {
+		t.Errorf("Authgear is told that the client is %s", ip)
+	}
+	for _, name := range []string{"X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Prefix"} {
+		if got := seen.Header.Get(name); got != "" {
+			t.Errorf("the application is told %s: %s", name, got)
+		}
+	}
+	preflight := []string{"Origin", "https://other.example", "Access-Control-Request-Method", "DELETE"}
+	st.Expect(t, 200, "OPTIONS", "/admin/", preflight...)
+	st.Expect(t, 401, "POST", "/admin/", append(preflight, "X-Forwarded-Method", "OPTIONS")...)
 }
 
 // Each of these lines closes a hole.
