@@ -53,13 +53,6 @@ func twoReplicas(t *testing.T) (list [2]*proxytest.Service, authgear *authgearte
 	return list, authgear, port
 }
 
-func leave(t *testing.T, s *proxytest.Service, field string) {
-	t.Helper()
-	if resp, _ := proxytest.Raw(t, s.Addr, "POST /forget HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nContent-Length: 0\r\n"+field+"\r\n\r\n"); resp.StatusCode != 204 {
-		t.Errorf("/forget: status %d", resp.StatusCode)
-	}
-}
-
 // What the replica that is told never heard of may be known to another one, though Redis
 // lost it.
 func TestWhoeverLeavesHasLeftThoughRedisForgot(t *testing.T) {

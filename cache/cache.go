@@ -203,7 +203,7 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, on term
 			creds.Trace.Looked(resolver.Negative)
 			return nil, a.err
 		}
-		if c.fresh(key, a, now, on.bound) {
+		if c.fresh(key, creds, a, now, on.bound) {
 			creds.Trace.Looked(resolver.Hit)
 			if a.due(now, c.o.Wait) {
 				c.refresh(key, creds.Clone(), a)
@@ -233,8 +233,8 @@ func find(store *ristretto.Cache[uint64, *entry], key resolver.Key) *entry {
 }
 
 // fresh tells whether the answer may be given to somebody who asks now.
-func (c *Cache) fresh(key resolver.Key, a *answer, now time.Time, bound time.Duration) bool {
-	return a.session != nil && a.age(now) <= bound && !a.expired(now, c.o.Skew) && c.marks.allow(key, a)
+func (c *Cache) fresh(key resolver.Key, creds resolver.Credentials, a *answer, now time.Time, bound time.Duration) bool {
+	return a.session != nil && a.age(now) <= bound && !a.expired(now, c.o.Skew) && c.marks.allow(key, creds.List, a)
 }
 
 // await waits for an answer that was asked for late enough, which a is not.
@@ -257,18 +257,18 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 			return f.signed, nil
 		}
 		if ended(ctx, f.done) {
-			return c.grace(key, errTooLong, on)
+			return c.grace(key, creds, errTooLong, on)
 		}
 		switch a = f.answer; {
 		case a.isWorthless():
 			return nil, a.err
 		case a.session == nil:
-			return c.grace(key, a.err, on)
-		case c.fresh(key, a, now, on.bound):
+			return c.grace(key, creds, a.err, on)
+		case c.fresh(key, creds, a, now, on.bound):
 			return a.session, nil
 		}
 		// It was asked too early for this caller, so it is asked again.
-		creds.NotBefore = now
+		creds.NotBefore = later(now, a.asked.Add(1))
 	}
 	return nil, errTooLong
 }
@@ -299,9 +299,9 @@ var errTooLong = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable
 // be reached. One that is known to be bad, or that an event made doubtful, has
 // none; nor has a route with a bound of its own, nor a question that is refused while
 // others may be answered: whoever is asked about could make it so.
-func (c *Cache) grace(key resolver.Key, err error, on terms) (*resolver.Session, error) {
+func (c *Cache) grace(key resolver.Key, creds resolver.Credentials, err error, on terms) (*resolver.Session, error) {
 	if e := find(c.sessions, key); e != nil && on.grace && isAway(err) {
-		if a := e.answer.Load(); c.fresh(key, a, time.Now(), on.bound+c.o.OutageGrace) {
+		if a := e.answer.Load(); c.fresh(key, creds, a, time.Now(), on.bound+c.o.OutageGrace) {
 			return a.session, nil
 		}
 	}

@@ -115,6 +115,9 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 		local, refused = c.askOthers(ctx, f, creds)
 		final = local != nil
 	}
+	if refused && f.signed != nil && e != nil { // what is known is from before, and has no grace
+		c.marks.key(key, keyMark{at: e.answer.Load().asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})
+	}
 	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && !refused && c.marks.allowSigned(key, f.signed)
 	close(f.verified)
 	if final {

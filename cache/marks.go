@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,16 +50,32 @@ func (c *Cache) ForgetUser(user string, at time.Time, ends bool, told time.Time)
 
 // ForgetKey is [Cache.Forget] of credentials that another replica was told of then.
 func (c *Cache) ForgetKey(key resolver.Key, until, told time.Time) {
+	until = later(until, time.Now().Add(c.lastingFor())) // their clock may be behind ours
 	c.marks.key(key, keyMark{at: told, ended: true, until: until})
 }
 
-// Forget makes what was vouched for of exactly these credentials until now go
-// back to Authgear; where Authgear is not asked, they are refused from now on.
-// It asks Authgear nothing and returns nothing, so a stranger learns nothing.
+// lastingFor is how long an answer may be of use, with the question.
+func (c *Cache) lastingFor() time.Duration { return c.o.MaxStaleness + c.o.OutageGrace + c.o.Wait }
+
+// Forget makes what was vouched for of these credentials until now go back to Authgear, and
+// what was of each of them in other company; where Authgear is not asked, they are refused
+// from now on. It asks Authgear nothing and returns nothing, so a stranger learns nothing.
 func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
+	known := c.forget(ctx, creds, false)
+	if len(creds.List) > 1 {
+		for one := range slices.Chunk(creds.List, 1) {
+			creds.List = one
+			c.forget(ctx, creds, known)
+		}
+	}
+}
+
+// forget marks the credentials if they are known, or, where they are a part of what is known,
+// if there is room. It tells whether it did.
+func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, part bool) bool {
 	key, now := creds.Key(), time.Now()
-	until := now.Add(c.o.MaxStaleness + c.o.OutageGrace + c.o.Wait)
-	known := c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
+	until := now.Add(c.lastingFor())
+	known := c.flying(key) || find(c.sessions, key) != nil || part && c.marks.hasRoom() // in this order: what lands is stored first
 	if c.o.Local != nil {
 		s, err := c.o.Local.Resolve(ctx, creds)
 		switch {
@@ -76,7 +93,7 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 		known = err == nil || c.marks.hasRoom()
 	}
 	if !known { // so that strangers cannot fill the memory
-		return
+		return false
 	}
 	if far := now.AddDate(100, 0, 0); until.After(far) {
 		until = far // no clock, and no text of a time, has all that a token may name
@@ -85,6 +102,7 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 	if c.o.Others != nil {
 		c.o.Others.Left(key, until)
 	}
+	return true
 }
 
 func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
@@ -131,18 +149,27 @@ func (m *marks) tidy(now time.Time) {
 	maps.DeleteFunc(m.keys, func(_ resolver.Key, k keyMark) bool { return now.After(k.until) })
 }
 
-// allow tells whether no mark is later than the answer. A tie counts against it.
-func (m *marks) allow(key resolver.Key, a *answer) bool {
+// allow tells whether no mark is later than the answer: of the user, the credentials, or one
+// of them. A tie counts against it.
+func (m *marks) allow(key resolver.Key, list []resolver.Credential, a *answer) bool {
 	count := m.count.Load()
 	if a.checked.Load() == count {
 		return true
 	}
 	m.mu.RLock()
-	user, ofUser := m.users[a.session.UserID]
-	mark, ofKey := m.keys[key]
-	m.mu.RUnlock()
-	if ofUser && !a.asked.After(user.at) || ofKey && !a.asked.After(mark.at) {
+	defer m.mu.RUnlock()
+	if user, marked := m.users[a.session.UserID]; marked && !a.asked.After(user.at) {
 		return false
+	}
+	if mark, marked := m.keys[key]; marked && !a.asked.After(mark.at) {
+		return false
+	}
+	if len(list) > 1 {
+		for one := range slices.Chunk(list, 1) {
+			if mark, marked := m.keys[resolver.Credentials{List: one}.Key()]; marked && !a.asked.After(mark.at) {
+				return false
+			}
+		}
 	}
 	a.checked.Store(count)
 	return true

@@ -187,3 +187,54 @@ func TestWhoWasRefusedIsNotTakenFromOthers(t *testing.T) {
 		}
 	})
 }
+
+// What is known here of a JWT that Authgear has refused elsewhere has no grace.
+func TestWhatOthersRefuseHasNoGrace(t *testing.T) {
+	o := hybrid
+	o.OutageGrace = 10 * time.Minute
+	amongOthers(t, o, func(w *world, o *others) {
+		w.expect("ada", "signed")
+		time.Sleep(time.Second)
+		w.expect("ada", "who")
+		w.set(func() { w.down = true })
+		o.know(func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.InvalidError{Reason: resolver.Revoked}
+		})
+		time.Sleep(2 * bound)
+		w.expect("ada", "out")
+	})
+}
+
+// An event comes while somebody waits, and what the others know is from just before it.
+func TestWhatOthersKnewBeforeAnEventIsNotTakenTwice(t *testing.T) {
+	amongOthers(t, Options{}, func(w *world, o *others) {
+		var at time.Time
+		o.know(func(c resolver.Credentials) (*resolver.Session, error) {
+			time.Sleep(time.Millisecond)
+			if at.IsZero() {
+				at = time.Now()
+				time.Sleep(time.Millisecond)
+				w.ForgetUser("opaque", at, false, time.Now())
+			}
+			if at.Before(c.NotBefore) {
+				return nil, resolver.ErrNotMine
+			}
+			return &resolver.Session{UserID: "opaque", Confirmed: at}, nil
+		})
+		w.expect("opaque", "who")
+		w.questions(1)
+	})
+}
+
+// Who has left by what another replica says has left here, whatever the clock is there.
+func TestTheClockOfWhoTellsDoesNotBringBackWhoLeft(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.expect("opaque", "who")
+		time.Sleep(time.Second)
+		w.set(func() { w.revoked["opaque"] = true })
+		w.ForgetKey(token("opaque").Key(), time.Now().Add(-time.Minute), time.Now())
+		w.marks.sweep = time.Time{}
+		w.ForgetKey(resolver.Key{1}, time.Now().Add(time.Hour), time.Now()) // tidies up
+		w.expect("opaque", "worthless")
+	})
+}

@@ -72,11 +72,20 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		return nil, err
 	}
 	defer leave()
-	return s.Guard.Resolve(ctx, c)
+	return s.ask(ctx, c, func(err error) error {
+		if mayBeItsOwnDoing(err) { // nobody vouches for what they put into a question
+			return fmt.Errorf("%w (%w)", err, ErrRefused)
+		}
+		return err
+	})
 }
 
 // Resolve waits for its turn until ctx ends.
 func (g *Guard) Resolve(ctx context.Context, c Credentials) (*Session, error) {
+	return g.ask(ctx, c, func(err error) error { return err })
+}
+
+func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error) (*Session, error) {
 	if g.breaker.State() == gobreaker.StateOpen {
 		return nil, errAway
 	}
@@ -90,7 +99,7 @@ func (g *Guard) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 		if err != nil && !errors.Is(err, ErrInvalid) {
 			g.warn(err)
 		}
-		return s, err
+		return s, judge(err)
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return nil, errAway

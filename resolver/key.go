@@ -24,6 +24,9 @@ func (c Credentials) Key() Key {
 	w := keyWorks.Get().(*keyWork)
 	w.text = w.text[:0]
 	for _, one := range c.List {
+		if len(c.List) == 1 && one.Slot == AppAccessToken && one.IsJWT() {
+			one.Slot = Bearer // the same token, wherever it stands
+		}
 		w.text = binary.BigEndian.AppendUint32(append(w.text, byte(one.Slot)), uint32(len(one.Value)))
 		w.text = append(w.text, one.Value...)
 	}

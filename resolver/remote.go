@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -65,6 +66,11 @@ func NewRemote(o RemoteOptions) *Remote {
 			Dial:                      dial(o.Timeout),
 		},
 	}
+	// Where one kept connection has ended, others may have: the second attempt is on a new one.
+	r.client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) {
+		r.client.CloseIdleConnections()
+		return false, true
+	}
 	r.cookies[AppSession] = o.CookiePrefix + "app_session"
 	r.cookies[AppAccessToken] = o.CookiePrefix + "app_access_token"
 	r.cookies[IDPSession] = o.CookiePrefix + "session"
@@ -105,15 +111,37 @@ func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	if err := r.client.DoDeadline(req, resp, deadline); err != nil {
-		return nil, unavailable("ask %s: %w", r.url, tellable(err))
+	s, err := r.ask(req, resp, deadline)
+	if mayBeItsOwnDoing(err) && len(req.Header.UserAgent()) > 0 && resp.StatusCode() != fasthttp.StatusTooManyRequests {
+		req.Header.SetUserAgent("") // what stands before Authgear may not like it
+		s, err = r.ask(req, resp, deadline)
 	}
-	s, err := r.read(resp)
 	if err != nil {
 		return nil, err
 	}
 	s.Confirmed = asked
 	return s, nil
+}
+
+func (r *Remote) ask(req *fasthttp.Request, resp *fasthttp.Response, deadline time.Time) (*Session, error) {
+	err := r.client.DoDeadline(req, resp, deadline)
+	if errors.Is(err, fasthttp.ErrConnectionClosed) || errors.Is(err, syscall.ECONNRESET) {
+		return nil, dropped{unavailable("ask %s: %w", r.url, err)}
+	}
+	if err != nil {
+		return nil, unavailable("ask %s: %w", r.url, tellable(err))
+	}
+	return r.read(resp)
+}
+
+// dropped is the error of a question that came to somebody, who gave no answer.
+type dropped struct{ error }
+
+func (d dropped) Unwrap() error { return d.error }
+
+// mayBeItsOwnDoing tells whether nothing was found out, maybe for what the question has in it.
+func mayBeItsOwnDoing(err error) bool {
+	return errors.Is(err, ErrRefused) || errors.As(err, new(dropped))
 }
 
 // tellable returns an error of a question without what was answered: whoever is there
@@ -202,7 +230,7 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	case status > 400 && status < 500:
 		return nil, unavailable("the resolver answers %d: does a firewall, or a limit of requests, stand before Authgear? (%w)", status, ErrRefused)
 	case status >= 500:
-		return nil, unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)
+		return nil, dropped{unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)}
 	case status != fasthttp.StatusOK:
 		return nil, unavailable("the resolver answers %d", status)
 	case len(resp.Body()) > 0:

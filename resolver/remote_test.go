@@ -304,3 +304,83 @@ func TestOneQuestionAtATimeUsesOneConnection(t *testing.T) {
 		t.Errorf("%d connections, want 1", len(used))
 	}
 }
+
+// After a rush many connections are kept; a restart behind a balancer ends them all.
+func TestKeptConnectionsThatEndedAreNoOutage(t *testing.T) {
+	s := authgeartest.New(authgeartest.Options{})
+	token := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
+	const many = 8
+	var rush sync.WaitGroup
+	rush.Add(many)
+	var came atomic.Int32
+	kept := make(chan net.Conn, many)
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if came.Add(1) <= many { // each on a connection of its own
+			rush.Done()
+			rush.Wait()
+		}
+		s.ServeHTTP(w, r)
+	}))
+	front.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateIdle && len(kept) < many {
+			kept <- c
+		}
+	}
+	front.Start()
+	defer front.Close()
+	r := remoteAt(s, front.URL)
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() { resolve(r, token) })
+	}
+	all.Wait()
+	for range many {
+		(<-kept).Close()
+	}
+	for range 3 {
+		if _, err := resolve(r, token); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What stands before Authgear may end a connection, without a word, for what a question has in it.
+func TestWhatStrangersAskIsNoOutage(t *testing.T) {
+	s := authgeartest.New(authgeartest.Options{})
+	token := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
+	for name, refuse := range map[string]func(http.ResponseWriter){
+		"dropped": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"500":     func(w http.ResponseWriter) { w.WriteHeader(500) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.Header.Get("Cookie")+r.UserAgent(), "union select") {
+					refuse(w)
+					return
+				}
+				s.ServeHTTP(w, r)
+			}))
+			defer front.Close()
+			g := resolver.NewGuard(remoteAt(s, front.URL), func(error) {})
+			for range 10 {
+				_, err := g.Strangers().Resolve(context.Background(), resolver.Credentials{List: []resolver.Credential{{Slot: resolver.IDPSession, Value: "union select"}}})
+				if reasonOf(err) != resolver.ResolverUnavailable || !errors.Is(err, resolver.ErrRefused) {
+					t.Fatalf("a stranger: %v", err)
+				}
+				_, err = g.Resolve(context.Background(), resolver.Credentials{
+					List:   []resolver.Credential{{Slot: resolver.Bearer, Value: token}},
+					Client: func() resolver.Client { return resolver.Client{UserAgent: "union select"} },
+				})
+				if err != nil {
+					t.Fatalf("a user: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func remoteAt(s *authgeartest.Server, front string) *resolver.Remote {
+	endpoint, _ := url.Parse(s.Origin())
+	at, _ := url.Parse(front + "/resolve")
+	return resolver.NewRemote(resolver.RemoteOptions{Endpoint: endpoint, URL: at, Timeout: 2 * time.Second})
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"authgear-forward-auth/internal/authgeartest"
+	"authgear-forward-auth/internal/proxytest"
+)
+
+// leave signs a caller out, as the application does; the fields are whole lines.
+func leave(t *testing.T, s *proxytest.Service, lines ...string) {
+	t.Helper()
+	text := "POST /forget HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nContent-Length: 0\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
+	if resp, _ := proxytest.Raw(t, s.Addr, text); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("/forget: status %d", resp.StatusCode)
+	}
+}
+
+func expectStatus(t *testing.T, s *proxytest.Service, want int, lines ...string) {
+	t.Helper()
+	if resp := ask(t, s, lines...); resp.StatusCode != want {
+		t.Errorf("%.40q: status %d, want %d", lines, resp.StatusCode, want)
+	}
+}
+
+// A thief may have shown what was taken beside something else, or in another place.
+func TestWhoLeftHasLeftInAnyCompany(t *testing.T) {
+	for _, mode := range []string{"hybrid", "resolver"} {
+		t.Run(mode, func(t *testing.T) {
+			s, authgear := start(t, "AUTHGEAR_MAX_STALENESS=1h", "AUTHGEAR_MODE="+mode)
+			ada := authgear.AddUser(authgeartest.User{ID: "ada"})
+			token, session := authgear.OpaqueToken(ada), authgear.SessionCookie(ada)
+			bearer, cookie := "Authorization: Bearer "+token, "Cookie: session="+session
+			shown := [][]string{{bearer, cookie}, {"Authorization: Bearer bad", cookie}}
+			for _, lines := range shown {
+				expectStatus(t, s, 200, lines...)
+			}
+			authgear.Revoke(token)
+			authgear.Revoke(session)
+			leave(t, s, bearer, cookie)
+			for _, lines := range append(shown, []string{cookie}, []string{bearer}) {
+				expectStatus(t, s, 401, lines...)
+			}
+		})
+	}
+}
+
+func TestAJWTLeavesAllItsPlaces(t *testing.T) {
+	s, authgear := start(t, "AUTHGEAR_MODE=jwt")
+	token := authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))
+	expectStatus(t, s, 200, "Authorization: Bearer "+token)
+	expectStatus(t, s, 200, "Cookie: app_access_token="+token)
+	leave(t, s, "Authorization: Bearer "+token)
+	expectStatus(t, s, 401, "Authorization: Bearer "+token)
+	expectStatus(t, s, 401, "Cookie: app_access_token="+token)
+}
