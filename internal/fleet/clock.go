@@ -52,3 +52,15 @@ func (c *clock) now(skew time.Duration) (earliest, latest time.Time, err error) 
 	}
 	return s.redis.Add(time.Since(s.end)), s.redis.Add(time.Since(s.begin)), nil
 }
+
+// earliest returns what time it is by the clock of this machine, or by that of Redis if it is
+// earlier there: one of them may be far off.
+func (c *clock) earliest() time.Time {
+	now := time.Now()
+	if s := c.seen.Load(); s != nil {
+		if there := s.redis.Add(time.Since(s.end)); there.Before(now) {
+			return there
+		}
+	}
+	return now
+}

@@ -30,7 +30,8 @@ type Event struct {
 
 // event is how an Event stands in the stream.
 type event struct {
-	From string
+	From  string
+	Clock int64 // of the first replica when it was told, in Unix nanoseconds
 	Event
 }
 
@@ -44,7 +45,7 @@ func (f *Fleet) names() (stream, self string) {
 // the event waits.
 func (f *Fleet) Tell(e Event) {
 	select {
-	case f.outbox <- event{f.self, e}:
+	case f.outbox <- event{f.self, time.Now().UnixNano(), e}:
 	default:
 		f.o.Count(Publish, Lost)
 		f.o.Warn(errors.New("more events than Redis takes: the other replicas learn of some from Authgear alone, within the bound"))
@@ -97,7 +98,7 @@ func (f *Fleet) seal(e event) string {
 // add adds events to the stream, and takes those from it that do not matter any more. One
 // may be added twice, which does no harm.
 func (f *Fleet) add(ctx context.Context, entries []string) (added bool) {
-	oldest := strconv.FormatInt(time.Now().Add(-f.o.Reach-f.o.Skew).UnixMilli(), 10)
+	oldest := strconv.FormatInt(f.clock.earliest().Add(-f.o.Reach-f.o.Skew).UnixMilli(), 10)
 	_, err := f.send(ctx, time.Second, func(b rueidis.Builder) (all rueidis.Commands) {
 		for _, sealed := range entries {
 			all = append(all, b.Xadd().Key(f.stream).Minid().Almost().Threshold(oldest).Id("*").FieldValue().FieldValue("e", sealed).Build())

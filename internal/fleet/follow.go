@@ -38,7 +38,7 @@ func (f *follower) follow(ctx context.Context) {
 			pause(ctx, 5*time.Millisecond)
 			continue
 		}
-		begin := time.Now().Add(-f.o.Reach - f.o.Skew).UnixMilli()
+		begin := f.clock.earliest().Add(-f.o.Reach - f.o.Skew).UnixMilli()
 		begin = max(begin, f.last-(overlap+f.o.Skew).Milliseconds(), 0)
 		if err := f.read(ctx, strconv.FormatInt(begin, 10)); err != nil && ctx.Err() == nil {
 			f.reads.Store(false)
@@ -100,7 +100,7 @@ func (f *follower) take(entry rueidis.XRangeEntry) {
 		f.tidy = now.Add(time.Minute)
 		maps.DeleteFunc(f.known, func(_ string, until time.Time) bool { return now.After(until) })
 	}
-	e.Told = f.told(now, made)
+	e.Told = f.told(now, time.UnixMilli(made), time.Unix(0, e.Clock))
 	f.o.Count(Receive, OK)
 	f.receive(e.Event)
 }
@@ -112,13 +112,14 @@ func madeAt(id string) int64 {
 	return made
 }
 
-// told returns when an entry was made, by the clock of this process: a little later rather
-// than earlier.
-func (f *follower) told(now time.Time, made int64) time.Time {
+// told returns when a replica was told of what it put into the stream then, by the clock of
+// this process: a little later rather than earlier. Where the clock of Redis says otherwise
+// than that of the replica, one of them was wrong, and the later time counts.
+func (f *follower) told(now, made, told time.Time) time.Time {
 	redis, _, err := f.clock.now(f.o.Skew)
 	if err != nil {
 		return now
 	}
-	ago := redis.Sub(time.UnixMilli(made)) - maxDifference
+	ago := min(redis.Sub(made), now.Round(0).Sub(told)) - maxDifference
 	return now.Add(-max(ago, 0))
 }

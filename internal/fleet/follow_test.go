@@ -23,7 +23,7 @@ func TestEventsAreReadAgainByTheClockOfRedis(t *testing.T) {
 	r := startRedis(t)
 	one, two := join(t, r), join(t, r)
 	add := func(user string, ago time.Duration) {
-		r.put(t, one.seal(event{one.self, Event{User: user}}), "xadd", one.stream, fmt.Sprint(time.Now().Add(-ago).UnixMilli()), "e")
+		r.put(t, one.seal(event{From: one.self, Clock: time.Now().Add(-ago).UnixNano(), Event: Event{User: user}}), "xadd", one.stream, fmt.Sprint(time.Now().Add(-ago).UnixMilli()), "e")
 	}
 	add("first", 25*time.Second)
 	eventually(t, "the first is told", func() bool { return len(two.heard()) == 1 })
@@ -32,6 +32,38 @@ func TestEventsAreReadAgainByTheClockOfRedis(t *testing.T) {
 	eventually(t, "the second is told", func() bool { return len(two.heard()) == 2 })
 	if e := two.heard()[1]; e.User != "second" || time.Since(e.Told) > 24*time.Second {
 		t.Errorf("it was told %+v, %s ago", e, time.Since(e.Told))
+	}
+}
+
+// A Redis came up with another clock: by it, an event is of half a minute ago.
+func TestTheClockOfRedisAloneMakesNoEventOlder(t *testing.T) {
+	r := startRedis(t)
+	one, two := join(t, r), newReplica(t, r)
+	two.turn(20 * time.Second)
+	two.run(t)
+	one.Tell(Event{User: "ada"})
+	eventually(t, "it is told", func() bool { return len(two.heard()) == 1 })
+	if ago := time.Since(two.heard()[0].Told); ago > 10*time.Second {
+		t.Errorf("it was told %s ago", ago)
+	}
+}
+
+// Where this machine is hours ahead of Redis, or Redis behind, no event is lost for it.
+func TestEventsOfAClockThatIsFarBehindAreKept(t *testing.T) {
+	r := startRedis(t)
+	one, two := join(t, r), newReplica(t, r)
+	const many, by = 300, 3 * time.Hour // a few are not worth it to Redis to be taken away
+	for i := range many {
+		e := event{From: one.self, Clock: time.Now().UnixNano(), Event: Event{User: fmt.Sprint(i)}}
+		r.put(t, one.seal(e), "xadd", one.stream, fmt.Sprint(time.Now().Add(-by).UnixMilli(), "-", i), "e")
+	}
+	two.turn(-by)
+	two.run(t)
+	eventually(t, "they are told", func() bool { return len(two.heard()) == many })
+	two.Tell(Event{User: "ada"})
+	eventually(t, "another one is added", func() bool { return two.counted("publish ok") == 1 })
+	if n := r.do(t, "xlen", one.stream); n != fmt.Sprintln(many+1) {
+		t.Errorf("in the stream: %s", n)
 	}
 }
 
