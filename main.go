@@ -175,12 +175,13 @@ func assemble(set settings, log zerolog.Logger) (*service, error) {
 
 	// May they pass? One gate, one dialect per proxy.
 	s.gate = &forwardauth.Gate{
-		Resolver: s.sessions.forRule,
-		Reader:   resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
-		Trusted:  forwardauth.Trusted(set.TrustedProxies),
-		Log:      log,
-		Decided:  forwardauth.Decisions(set.LogDecisions),
-		Metrics:  s.metrics,
+		Resolver:  s.sessions.forRule,
+		Confirmed: s.sessions.confirmed,
+		Reader:    resolver.NewReader(string(set.CookiePrefix), names(set.AccessTokenCookies)),
+		Trusted:   forwardauth.Trusted(set.TrustedProxies),
+		Log:       log,
+		Decided:   forwardauth.Decisions(set.LogDecisions),
+		Metrics:   s.metrics,
 
 		ProxyCache:   set.ProxyCache,
 		MaxStaleness: set.confirms(),

@@ -55,11 +55,16 @@ type Gate struct {
 	// Resolver returns who tells who is asking, for the routes of a rule. If
 	// it returns an error, nobody passes there.
 	Resolver func(policy.Rule) (resolver.Resolver, error)
-	Reader   *resolver.Reader
-	Trusted  Trusted
-	Log      zerolog.Logger
-	Decided  Decisions        // which decisions are logged
-	Metrics  *metrics.Metrics // nil: nothing is counted
+
+	// Confirmed is like Resolver, but takes nobody's word but Authgear's. Somebody is
+	// told by it that they lack something. Nil: by Resolver.
+	Confirmed func(policy.Rule) (resolver.Resolver, error)
+
+	Reader  *resolver.Reader
+	Trusted Trusted
+	Log     zerolog.Logger
+	Decided Decisions        // which decisions are logged
+	Metrics *metrics.Metrics // nil: nothing is counted
 
 	// ProxyCache is how long a proxy may itself reuse a 200, and MaxStaleness how
 	// old the confirmation may become meanwhile. Without the second, nobody
@@ -100,7 +105,7 @@ func (g *Gate) decide(s *subrequest, d Dialect) {
 	if !d.ClientQuery {
 		_, query, _ = bytes.Cut(ctx.RequestURI(), question)
 	}
-	route, err := g.routes.get(query, g.Resolver)
+	route, err := g.routes.get(query, g.route)
 	if err != nil {
 		s.verdict, s.err = policy.Verdict{Reason: resolver.BadPolicy}, err
 		answer(ctx, d, s.verdict, nil, nil, "", err)
@@ -112,7 +117,13 @@ func (g *Gate) decide(s *subrequest, d Dialect) {
 		return
 	}
 	session, err := route.resolver.Resolve(context.Background(), s.credentials)
-	s.verdict, s.err = route.rule.Decide(session, err, s.begin), err
+	s.verdict = route.rule.Decide(session, err, s.begin)
+	if s.verdict.Outcome == policy.Forbid && session.Confirmed.IsZero() && !session.Machine && route.confirmed != nil {
+		// So says the token alone: since it was issued the user may have got a role.
+		session, err = route.confirmed.Resolve(context.Background(), s.credentials)
+		s.verdict = route.rule.Decide(session, err, s.begin)
+	}
+	s.err = err
 	if err == nil {
 		s.session = session
 	}
@@ -124,6 +135,16 @@ func (g *Gate) decide(s *subrequest, d Dialect) {
 	if g.ProxyCache > 0 && d.Reuses && s.verdict.Reason == resolver.OK && s.verdict.Outcome == policy.Allow {
 		g.letReuse(ctx, &route.rule, session, s.begin)
 	}
+}
+
+// route returns that of a rule.
+func (g *Gate) route(rule policy.Rule) (*route, error) {
+	r := &route{rule: rule}
+	var err error
+	if r.resolver, err = g.Resolver(rule); err == nil && g.Confirmed != nil {
+		r.confirmed, err = g.Confirmed(rule)
+	}
+	return r, err
 }
 
 var question = []byte("?")

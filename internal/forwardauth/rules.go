@@ -13,8 +13,9 @@ import (
 
 // A route is a policy, and who tells for it who is asking.
 type route struct {
-	rule     policy.Rule
-	resolver resolver.Resolver
+	rule      policy.Rule
+	resolver  resolver.Resolver
+	confirmed resolver.Resolver // of whom a 403 is told; nil: the other one
 }
 
 // routes are those met so far, by the query that holds their policy. There are
@@ -27,7 +28,7 @@ type routes struct {
 
 const maxRoutes = 1024
 
-func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resolver, error)) (*route, error) {
+func (r *routes) get(query []byte, routeOf func(policy.Rule) (*route, error)) (*route, error) {
 	if met := r.met(query); met != nil {
 		return met, nil
 	}
@@ -42,11 +43,10 @@ func (r *routes) get(query []byte, resolverFor func(policy.Rule) (resolver.Resol
 	if err != nil {
 		return nil, err
 	}
-	to, err := resolverFor(rule)
+	made, err := routeOf(rule)
 	if err != nil {
 		return nil, err
 	}
-	made := &route{rule, to}
 	r.add(text, made)
 	return made, nil
 }

@@ -56,3 +56,20 @@ func TestAJWTLeavesAllItsPlaces(t *testing.T) {
 	expectStatus(t, s, 401, "Authorization: Bearer "+token)
 	expectStatus(t, s, 401, "Cookie: app_access_token="+token)
 }
+
+// A token tells of roles what was true when it was issued. A 403 is by what is true now.
+func TestWhatATokenLacksMayHaveComeSince(t *testing.T) {
+	s, authgear := start(t)
+	for _, policy := range []string{"role=admin", "verified"} {
+		ada := authgear.AddUser(authgeartest.User{ID: "ada"})
+		issued := authgear.JWT(ada)
+		authgear.Edit(ada, func(u *authgeartest.User) { u.Roles, u.Verified = []string{"admin"}, true })
+		bob := authgear.JWT(authgear.AddUser(authgeartest.User{ID: "bob"}))
+		for token, want := range map[string]int{issued: 200, bob: 403} {
+			resp, _ := proxytest.Raw(t, s.Addr, "GET /nginx?"+policy+" HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nAuthorization: Bearer "+token+"\r\n\r\n")
+			if resp.StatusCode != want {
+				t.Errorf("%s: status %d, want %d", policy, resp.StatusCode, want)
+			}
+		}
+	}
+}
