@@ -86,7 +86,7 @@ func apart(err error) []error {
 func place(at address) check.Listener {
 	return check.Listener{
 		Address: string(at),
-		Open:    func() (net.Listener, error) { return listener(at) },
+		Open:    func() (net.Listener, error) { return tryListener(at) },
 		Dial:    func() (net.Conn, error) { return dialListener(at) },
 	}
 }

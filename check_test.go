@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"authgear-forward-auth/internal/authgeartest"
@@ -113,6 +116,51 @@ func TestCheckLeavesSocketsAlone(t *testing.T) {
 		if left, _ := filepath.Glob(dir + "/*"); (len(left) == 2) != running {
 			t.Errorf("running: %v, and there is %q", running, left)
 		}
+	}
+}
+
+// What a dead process left is for the service to remove, and of a live one nobody does.
+func TestNobodyRemovesASocketThatIsServed(t *testing.T) {
+	dir := t.TempDir()
+	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_LISTEN=unix:"+dir+"/auth.sock", "AUTHGEAR_ADMIN_LISTEN=unix:"+dir+"/dead.sock")
+	dead, err := net.Listen("unix", dir+"/dead.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
+	crowd(t, dir+"/auth.sock")
+	_, text, report := runCheck(t, s.Command, "")
+	if !slices.Contains(report.names("fail"), "listen") || !slices.Contains(report.names("pass"), "admin_listen") {
+		t.Errorf("check says:\n%s", text)
+	}
+	if status, _, stderr := result(t, s.Command()); status != 1 || !strings.Contains(stderr, "another process serves "+dir+"/auth.sock, and takes no more connections") {
+		t.Errorf("a second service: exit status %d: %s", status, stderr)
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) != 2 {
+		t.Errorf("%q are left, want both sockets", left)
+	}
+}
+
+// crowd makes a socket whose process accepts nothing, and fills its backlog.
+func crowd(t *testing.T, path string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		var c net.Conn
+		if c, err = net.Dial("unix", path); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	}
+	if !errors.Is(err, syscall.EAGAIN) {
+		t.Fatal(err)
 	}
 }
 

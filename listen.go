@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -109,13 +111,18 @@ func listener(at address) (net.Listener, error) {
 	if !ok {
 		return net.Listen("tcp", string(at))
 	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		if c, err := net.Dial("unix", path); err == nil {
-			c.Close()
-			return nil, fmt.Errorf("another process serves %s", path)
-		}
+	left, err := leftBehind(path)
+	if err != nil {
+		return nil, err
+	}
+	if left {
 		os.Remove(path)
 	}
+	return socket(path)
+}
+
+// socket opens a unix socket where there is nothing yet.
+func socket(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
@@ -123,6 +130,39 @@ func listener(at address) (net.Listener, error) {
 	// The proxy runs as another user. Who may reach the socket is for the
 	// directory to say.
 	return l, os.Chmod(path, 0o666)
+}
+
+// leftBehind tells whether a dead process has left a socket there. Only ECONNREFUSED
+// says so: a process that hangs, or has more to do than it can, lets its backlog fill
+// up (EAGAIN), and lives.
+func leftBehind(path string) (bool, error) {
+	if info, err := os.Stat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false, nil
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		c.Close()
+		return false, fmt.Errorf("another process serves %s: %w", path, syscall.EADDRINUSE)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return true, nil
+	case errors.Is(err, syscall.EAGAIN):
+		return false, fmt.Errorf("another process serves %s, and takes no more connections: %w", path, syscall.EADDRINUSE)
+	}
+	return false, err
+}
+
+// tryListener is like listener, but removes nothing. It returns nil where a dead process
+// has left a socket, which listener would replace.
+func tryListener(at address) (net.Listener, error) {
+	path, ok := strings.CutPrefix(string(at), "unix:")
+	if !ok {
+		return listener(at)
+	}
+	if left, err := leftBehind(path); left || err != nil {
+		return nil, err
+	}
+	return socket(path)
 }
 
 // dialListener connects to an address as listener takes it.

@@ -41,8 +41,10 @@ type Options struct {
 // A Listener is where the service is to listen.
 type Listener struct {
 	Address string // as in the settings
-	Open    func() (net.Listener, error)
-	Dial    func() (net.Conn, error)
+	// Open listens there, and removes nothing. It returns nil where the service would first
+	// remove what a dead process has left.
+	Open func() (net.Listener, error)
+	Dial func() (net.Conn, error)
 }
 
 // Most is how long an examination may take.

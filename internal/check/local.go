@@ -51,7 +51,7 @@ func (v *visit) listen(context.Context) finding {
 func (v *visit) adminListen(context.Context) finding {
 	f := v.listens("AUTHGEAR_ADMIN_LISTEN", v.Admin)
 	host, _, err := net.SplitHostPort(v.Admin.Address)
-	if f.status == Passed && err == nil && !isLoopback(host) {
+	if f.status == Passed && err == nil && host != "unix" && !isLoopback(host) {
 		return warn(f.found+"; other machines can reach it", "it is for operators: let a firewall or NetworkPolicy keep others away, or take AUTHGEAR_ADMIN_LISTEN=127.0.0.1:4181")
 	}
 	return f
@@ -61,7 +61,10 @@ func (v *visit) adminListen(context.Context) finding {
 // opened stays open until the end, so that the other listener is no other one.
 func (v *visit) listens(variable string, l Listener) finding {
 	opened, err := l.Open()
-	if err == nil {
+	switch {
+	case err == nil && opened == nil:
+		return pass("%s is of a process that has ended: the service replaces it", l.Address)
+	case err == nil:
 		v.open = append(v.open, opened)
 		return pass("%s is free", l.Address)
 	}
