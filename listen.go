@@ -34,8 +34,9 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certif
 	}
 	server, admServer := newServer(main, proxies, bodies), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
 	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
-	server.most, server.crowded = mostConnections(), warn(log, "too many connections")
-	admServer.crowded = server.crowded
+	server.most, admServer.most = mostConnections()
+	server.crowded = warn(log, "too many connections (see LimitNOFILE)")
+	admServer.crowded = warn(log, "too many connections to the admin listener")
 	failed := make(chan error, 2)
 	go func() { failed <- server.serve() }()
 	go func() { failed <- admServer.serve() }()

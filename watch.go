@@ -132,23 +132,25 @@ func (w *watch) makeRoom() {
 			idlest = c
 		}
 	}
-	w.crowded(fmt.Errorf("%d connections are the most that leave files for questions to Authgear (see LimitNOFILE): the idlest one is closed for each new one", w.most))
+	w.crowded(fmt.Errorf("%d are the most that leave files for all else: the idlest one is closed for each new one", w.most))
 	if idlest != nil {
 		delete(w.conns, idlest)
 		idlest.under.Close()
 	}
 }
 
-// mostConnections is how many leave files for questions to Authgear, the operator's
-// listener and a fleet's Redis.
-func mostConnections() int {
-	const reserved = 2 * resolver.MaxQuestions
+// mostConnections is how many each listener may have. That leaves files for questions to
+// Authgear and a fleet's Redis, and neither listener can take those of the other one.
+func mostConnections() (main, admin int) {
+	const reserved, forAdmin = 2 * resolver.MaxQuestions, 64
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0
+		return 0, forAdmin
 	}
-	most := int(min(limit.Cur, 1<<30))
-	return most - min(most/2, reserved)
+	files := int(min(limit.Cur, 1<<30))
+	files -= min(files/2, reserved)
+	admin = min(files/4, forAdmin)
+	return files - admin, admin
 }
 
 // A watchedConn knows since when it is in its phase.
