@@ -17,7 +17,7 @@ import (
 
 // certificates are what the main listener shows its peers, and the CA that theirs must
 // be signed by. The files are read again when they change; while the new ones cannot
-// be used, the old ones stay in force. It is nil without TLS.
+// be used, or peers would refuse them, the old ones stay in force. It is nil without TLS.
 type certificates struct {
 	cert, key, clientCA string // files; without the last, no certificate is asked for
 	log                 zerolog.Logger
@@ -26,6 +26,7 @@ type certificates struct {
 	mu     sync.Mutex
 	looked time.Time
 	seen   []os.FileInfo // of the files, when they were read last
+	due    time.Time     // when a certificate that came too early can be used; zero: there is none
 }
 
 // lookEvery is how often it is looked whether the files have changed, at most.
@@ -61,7 +62,7 @@ func (c *certificates) look() {
 		return
 	}
 	c.looked = time.Now()
-	if slices.EqualFunc(c.stat(), c.seen, unchanged) {
+	if slices.EqualFunc(c.stat(), c.seen, unchanged) && (c.due.IsZero() || c.looked.Before(c.due)) {
 		return
 	}
 	if err := c.read(); err != nil {
@@ -98,6 +99,7 @@ func unchanged(a, b os.FileInfo) bool {
 // read puts what the files hold in force, if it can be used.
 func (c *certificates) read() error {
 	c.seen = c.stat() // first: a file that changes while it is read has changed since
+	c.due = time.Time{}
 	cert, certErr := readPEM("AUTHGEAR_TLS_CERT", c.cert)
 	key, keyErr := readPEM("AUTHGEAR_TLS_KEY", c.key)
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
@@ -113,9 +115,51 @@ func (c *certificates) read() error {
 	if err != nil {
 		return fmt.Errorf("AUTHGEAR_TLS_CERT, AUTHGEAR_TLS_KEY: %w: they take the certificate, with those between it and its CA behind it, and its key, both as PEM", err)
 	}
+	unfit := unfit(pair.Leaf)
+	if unfit != nil && c.fit() {
+		if time.Now().Before(pair.Leaf.NotBefore) {
+			c.due = pair.Leaf.NotBefore
+		}
+		return unfit
+	}
 	config.Certificates = []tls.Certificate{pair}
 	c.inForce.Store(config)
+	if unfit != nil { // there is no better one, and peers that do not look can go on
+		c.log.Warn().Err(unfit).Msg("the certificate is in force, but peers will refuse it")
+		return nil
+	}
 	c.log.Info().Time("until", pair.Leaf.NotAfter).Msg("the certificate is in force")
+	return nil
+}
+
+// leaf returns the certificate in force; nil if there is none.
+func (c *certificates) leaf() *x509.Certificate {
+	if config := c.inForce.Load(); config != nil {
+		return config.Certificates[0].Leaf
+	}
+	return nil
+}
+
+// fit tells whether a certificate is in force that peers take.
+func (c *certificates) fit() bool {
+	leaf := c.leaf()
+	return leaf != nil && unfit(leaf) == nil
+}
+
+// unfit says why peers will refuse a certificate, whoever has signed it.
+func unfit(leaf *x509.Certificate) error {
+	const name = "AUTHGEAR_TLS_CERT"
+	server := func(use x509.ExtKeyUsage) bool {
+		return use == x509.ExtKeyUsageServerAuth || use == x509.ExtKeyUsageAny
+	}
+	switch now := time.Now(); {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("%s: the certificate has expired at %s: renew it. Is the clock of this machine right?", name, leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("%s: the certificate is not good before %s: is the clock of this machine right?", name, leaf.NotBefore.UTC().Format(time.RFC3339))
+	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.ContainsFunc(leaf.ExtKeyUsage, server):
+		return fmt.Errorf("%s: the certificate is not for servers: take one whose extendedKeyUsage has serverAuth", name)
+	}
 	return nil
 }
 

@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +194,51 @@ func TestANewCertificateIsShownAsSoonAsItCanBeUsed(t *testing.T) {
 	if err := c.ask(question(authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"})))); err != nil {
 		t.Errorf("on a connection from before: %v", err)
 	}
+}
+
+// unfits are changes by which peers refuse a certificate, and what is said of it.
+var unfits = map[string]func(*x509.Certificate){
+	"the certificate has expired at":     func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
+	"the certificate is not good before": func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) },
+	"the certificate is not for servers": func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
+}
+
+func TestACertificateThatPeersRefuseReplacesNoGoodOne(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	s, _, v := onTLS(t, ca)
+	for want, change := range unfits {
+		cert, key := ca.Sign(t, "the service", change)
+		v.put(map[string][]byte{"CERT": cert, "KEY": key})
+		proxytest.Eventually(t, "it is seen: "+want, func() bool {
+			if !shows(t, s, ca) {
+				t.Fatalf("%s, and the good one is no longer shown", want)
+			}
+			return strings.Contains(s.Log(), want)
+		})
+		before := strings.Count(s.Log(), want)
+		s.Signal(syscall.SIGHUP)
+		proxytest.Eventually(t, "SIGHUP: "+want, func() bool { return strings.Count(s.Log(), want) > before })
+		if !shows(t, s, ca) {
+			t.Errorf("SIGHUP: %s, and the good one is no longer shown", want)
+		}
+
+		s.Stop() // there is no good one at the start
+		s.Start()
+		if !strings.Contains(s.Log(), want) || !strings.Contains(s.Log(), "the certificate is in force, but peers will refuse it") {
+			t.Errorf("at the start: no word of %q: %s", want, s.Log())
+		}
+		v.put(pair(t, ca))
+		proxytest.Eventually(t, "a good one is shown again", func() bool { return shows(t, s, ca) })
+	}
+}
+
+// One that was made by a clock that is ahead is taken as soon as it is good.
+func TestACertificateThatCameTooEarlyIsTakenWhenItIsGood(t *testing.T) {
+	old, next := proxytest.NewCA(t), proxytest.NewCA(t)
+	s, _, v := onTLS(t, old)
+	cert, key := next.Sign(t, "the service", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(4 * time.Second) })
+	v.put(map[string][]byte{"CERT": cert, "KEY": key})
+	proxytest.Eventually(t, "it is shown", func() bool { return shows(t, s, next) })
 }
 
 // Nor does a session that is resumed.

@@ -44,14 +44,17 @@ func NewCA(t testing.TB) *CA {
 }
 
 // Sign returns a certificate for 127.0.0.1 and auth.internal, and for a client of that
-// name, and its key, both as PEM.
-func (ca *CA) Sign(t testing.TB, name string) (certificate, key []byte) {
+// name, and its key, both as PEM. It may be changed before it is signed.
+func (ca *CA) Sign(t testing.TB, name string, changes ...func(*x509.Certificate)) (certificate, key []byte) {
 	t.Helper()
 	private := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: serial(t), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"auth.internal"},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, change := range changes {
+		change(template)
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, &private.PublicKey, ca.key)
 	if err != nil {
