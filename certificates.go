@@ -158,7 +158,7 @@ func unfit(leaf *x509.Certificate) error {
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("%s: the certificate is not good before %s: is the clock of this machine right?", name, leaf.NotBefore.UTC().Format(time.RFC3339))
 	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.ContainsFunc(leaf.ExtKeyUsage, server):
-		return fmt.Errorf("%s: the certificate is not for servers: take one whose extendedKeyUsage has serverAuth", name)
+		return fmt.Errorf("%s: the certificate is not for servers: is there one whose extendedKeyUsage has serverAuth?", name)
 	}
 	return nil
 }

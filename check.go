@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/rs/zerolog"
+
 	"authgear-forward-auth/internal/check"
 )
 
@@ -60,10 +62,15 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) error
 // checkOptions are the settings in force, or what is wrong with them.
 func checkOptions(token string) check.Options {
 	set, err := load()
+	certs, unread := loadCertificates(set, zerolog.Nop())
 	o := check.Options{Warnings: unknownSettings(os.Environ()), Token: token}
-	if err != nil {
-		o.Problems = slices.DeleteFunc(apart(err), func(err error) bool { return slices.Contains(o.Warnings, err.Error()) })
+	if err != nil || unread != nil {
+		told := func(err error) bool { return slices.Contains(o.Warnings, err.Error()) }
+		o.Problems = slices.DeleteFunc(append(apart(err), apart(unread)...), told)
 		return o
+	}
+	if certs != nil {
+		o.Certificate, o.Unfit = certs.leaf(), unfit(certs.leaf())
 	}
 	o.Endpoint, o.ResolverURL = set.Endpoint.URL, set.ResolverURL.URL
 	o.Local, o.Remote = set.Mode != resolverOnly, set.Mode != jwtOnly
@@ -77,6 +84,9 @@ func checkOptions(token string) check.Options {
 
 // apart returns the errors that were joined.
 func apart(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}

@@ -68,7 +68,7 @@ func TestCheckOfAGoodSetUp(t *testing.T) {
 	if status != 0 || len(report.names("fail", "warn")) > 0 || !slices.Contains(report.names("pass"), "token") {
 		t.Errorf("exit status %d:\n%s", status, text)
 	}
-	if want := "18 steps: 13 passed, no warnings, 0 failed, 5 skipped.\n"; !strings.HasSuffix(text, "\n\n"+want) {
+	if want := "19 steps: 13 passed, no warnings, 0 failed, 6 skipped.\n"; !strings.HasSuffix(text, "\n\n"+want) {
 		t.Errorf("the report does not end with %q:\n%s", want, text)
 	}
 	settings = append(settings, "AUTHGEAR_MAX_STALENES=1s")
@@ -88,6 +88,30 @@ func TestCheckLooksAtRedis(t *testing.T) {
 		if !slices.Contains(report.names(want), "redis") {
 			t.Errorf("want %s of redis:\n%s", want, text)
 		}
+	}
+}
+
+// With files that cannot be used the service would not start; with the others, nobody would ask it.
+func TestCheckLooksAtTheCertificate(t *testing.T) {
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	ca := proxytest.NewCA(t)
+	v := &volume{t: t, dir: filepath.Join(t.TempDir(), "tls")}
+	settings := []string{"AUTHGEAR_ENDPOINT=" + authgear.Origin(), "AUTHGEAR_TLS_CERT=" + v.dir + "/CERT", "AUTHGEAR_TLS_KEY=" + v.dir + "/KEY",
+		"AUTHGEAR_LISTEN=" + proxytest.FreeAddr(t), "AUTHGEAR_ADMIN_LISTEN=" + proxytest.FreeAddr(t)}
+	expect := func(step, want, status string) {
+		t.Helper()
+		_, text, report := runCheck(t, func(args ...string) *exec.Cmd { return proxytest.Command(t, settings, args...) }, "")
+		if !slices.Contains(report.names(status), step) || !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+			t.Errorf("want %s of %s, and %q:\n%s", status, step, want, text)
+		}
+	}
+	expect("settings", "AUTHGEAR_TLS_KEY > open", "fail")
+	v.put(pair(t, ca))
+	expect("tls", "does its renewal work?", "warn")
+	for want, change := range unfits {
+		cert, key := ca.Sign(t, "the service", change)
+		v.put(map[string][]byte{"CERT": cert, "KEY": key})
+		expect("tls", want, "fail")
 	}
 }
 

@@ -4,6 +4,7 @@ package check
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"net/url"
 	"strings"
@@ -30,6 +31,11 @@ type Options struct {
 	Timeout        time.Duration // for one question
 	WebhookSecrets []string
 	RedisURL       string // of the fleet; empty: this replica is alone
+
+	// Certificate is that of the main listener; nil: it speaks no TLS. Unfit is why its
+	// peers refuse it; nil: they take it.
+	Certificate *x509.Certificate
+	Unfit       error
 
 	Listen, Admin Listener
 
@@ -115,6 +121,7 @@ func (v *visit) steps() []step {
 		{"clock", "settings", "", v.clockSkew},
 		{"webhook_secret", "settings", v.noWebhook(), v.webhookSecret},
 		{"redis", "settings", v.noRedis(), v.redis},
+		{"tls", "settings", v.noTLS(), v.tls},
 		{"listen", "settings", "", v.listen},
 		{"admin_listen", "settings", "", v.adminListen},
 	}

@@ -250,7 +250,7 @@ func TestAGoodSetUp(t *testing.T) {
 			if odd := remarkable(report); len(odd) > 0 || !report.OK() {
 				t.Errorf("%+v", odd)
 			}
-			if got, want := skips(report), tt.skipped+" redis"; got != want {
+			if got, want := skips(report), tt.skipped+" redis tls"; got != want {
 				t.Errorf("skipped: %s, want %s", got, want)
 			}
 			if n := tt.stand.KeyFetches(); n != tt.keyFetches {

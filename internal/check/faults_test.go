@@ -1,9 +1,11 @@
 package check_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -220,6 +222,12 @@ func TestFaults(t *testing.T) {
 		{"a secret with a space", newStand(t, plain), func(t *testing.T, s *stand) { s.WebhookSecrets = []string{canary, canary[:16] + " " + canary[16:]} },
 			"warn webhook_secret", "copy it anew"},
 
+		{"a certificate of its own that peers refuse", newStand(t, plain), func(t *testing.T, s *stand) {
+			s.Certificate, s.Unfit = own(t, expired), errors.New("AUTHGEAR_TLS_CERT: the certificate has expired: renew it. Is the clock right?")
+		}, "tls", "renew it"},
+		{"a certificate of its own that ends soon", newStand(t, plain), func(t *testing.T, s *stand) { s.Certificate = own(t, ending) },
+			"warn tls", "does its renewal work?"},
+
 		{"another process listens", newStand(t, plain), func(t *testing.T, s *stand) { s.Listen = at(httptestAddr(t)) },
 			"listen", "End that one, or choose another AUTHGEAR_LISTEN"},
 		{"one address for both", newStand(t, plain), func(t *testing.T, s *stand) {
@@ -253,6 +261,16 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// own returns a certificate as the service has read it.
+func own(t *testing.T, c tls.Certificate) *x509.Certificate {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leaf
 }
 
 // httptestAddr is where something listens that is not ours.

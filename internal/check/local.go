@@ -44,6 +44,27 @@ func (v *visit) webhookSecret(context.Context) finding {
 	return pass("its form is good; whether it is the project's shows with the first event")
 }
 
+func (v *visit) noTLS() string {
+	if v.Certificate != nil {
+		return ""
+	}
+	return "AUTHGEAR_TLS_CERT is not set: the main listener speaks plain HTTP"
+}
+
+// tls looks at the certificate that is shown to whoever asks. That its files can be read is
+// one of the settings.
+func (v *visit) tls(context.Context) finding {
+	if v.Unfit != nil {
+		found, cure := split(v.Unfit.Error())
+		return fail(found, cure)
+	}
+	found, soon := lasts(v.Certificate, v.Certificate.NotAfter)
+	if soon {
+		return warn(found, "does its renewal work? At the end of it nobody can ask the service")
+	}
+	return pass("%s", found)
+}
+
 func (v *visit) listen(context.Context) finding {
 	return v.listens("AUTHGEAR_LISTEN", v.Listen)
 }

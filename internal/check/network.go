@@ -69,15 +69,20 @@ func (t target) shakeHands(ctx context.Context) finding {
 	}
 	defer conn.Close()
 	state := conn.(*tls.Conn).ConnectionState()
-	leaf := state.PeerCertificates[0]
-	ends := end(state.VerifiedChains)
-	left := time.Until(ends)
-	found := fmt.Sprintf("%s; the certificate is good for %d more days, until %s", tls.VersionName(state.Version), int(left.Hours()/24), ends.UTC().Format(time.DateOnly))
-	// One that is made for some days is not renewed two weeks before its end.
-	if left < min(14*24*time.Hour, leaf.NotAfter.Sub(leaf.NotBefore)/6) {
+	found, soon := lasts(state.PeerCertificates[0], end(state.VerifiedChains))
+	found = tls.VersionName(state.Version) + "; " + found
+	if soon {
 		return warn(found, "does its renewal work? At the end of it Authgear cannot be asked")
 	}
 	return pass("%s", found)
+}
+
+// lasts says how long a certificate is good that ends then, and whether that is soon.
+func lasts(leaf *x509.Certificate, ends time.Time) (found string, soon bool) {
+	left := time.Until(ends)
+	found = fmt.Sprintf("the certificate is good for %d more days, until %s", int(left.Hours()/24), ends.UTC().Format(time.DateOnly))
+	// One that is made for some days is not renewed two weeks before its end.
+	return found, left < min(14*24*time.Hour, leaf.NotAfter.Sub(leaf.NotBefore)/6)
 }
 
 // end is when the chain ends that lasts longest.
