@@ -120,10 +120,14 @@ func TestCheckBesideTheService(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("canary-0123456789\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, _ := start(t, "AUTHGEAR_WEBHOOK_SECRET_FILE="+secret)
-	status, text, _ := runCheck(t, s.Command, "")
-	if status != 0 || strings.Count(text, "is in use, and the service is alive") != 2 {
-		t.Errorf("exit status %d:\n%s", status, text)
+	plain, _ := start(t, "AUTHGEAR_WEBHOOK_SECRET_FILE="+secret)
+	secure, _, _ := onTLS(t, proxytest.NewCA(t))
+	mutual, _, _ := onTLS(t, proxytest.NewCA(t), "CLIENT_CA")
+	for i, s := range []*proxytest.Service{plain, secure, mutual} {
+		status, text, _ := runCheck(t, s.Command, "")
+		if status != 0 || strings.Count(text, "in use by the service itself") != 2 {
+			t.Errorf("%d: exit status %d:\n%s", i, status, text)
+		}
 	}
 }
 

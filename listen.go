@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/internal/admin"
+	"authgear-forward-auth/internal/check"
 	"authgear-forward-auth/internal/webhook"
 )
 
@@ -84,13 +85,13 @@ func listeners(log zerolog.Logger, set settings) (main, adm net.Listener, err er
 	}
 	if main = handed[mainSocket]; main == nil {
 		if main, err = listener(set.Listen); err != nil {
-			return nil, nil, fmt.Errorf("AUTHGEAR_LISTEN: %w", err)
+			return nil, nil, fmt.Errorf("AUTHGEAR_LISTEN: %w: %s", err, check.ListenCure("AUTHGEAR_LISTEN", err))
 		}
 	}
 	if adm = handed[adminSocket]; adm == nil {
 		if adm, err = listener(set.AdminListen); err != nil {
 			main.Close()
-			return nil, nil, fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w", err)
+			return nil, nil, fmt.Errorf("AUTHGEAR_ADMIN_LISTEN: %w: %s", err, check.ListenCure("AUTHGEAR_ADMIN_LISTEN", err))
 		}
 	}
 	if !isPrivate(adm.Addr()) {
@@ -137,8 +138,12 @@ func socket(path string) (net.Listener, error) {
 // says so: a process that hangs, or has more to do than it can, lets its backlog fill
 // up (EAGAIN), and lives.
 func leftBehind(path string) (bool, error) {
-	if info, err := os.Stat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil: // there is nothing; if it is something else, listening tells
 		return false, nil
+	case info.Mode().Type() != fs.ModeSocket:
+		return false, fmt.Errorf("%s is no socket: %w", path, syscall.EEXIST)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -234,6 +235,26 @@ func TestASocketThatADeadProcessLeftIsReplaced(t *testing.T) {
 	s.Start()
 	if resp := ask(t, s); resp.StatusCode != 401 {
 		t.Errorf("status %d, want 401", resp.StatusCode)
+	}
+}
+
+func TestWhereItCannotListenTheErrorNamesTheCure(t *testing.T) {
+	dir := t.TempDir()
+	used := httptest.NewServer(nil)
+	defer used.Close()
+	for at, want := range map[string]string{
+		"unix:" + dir + "/none/auth.sock":              "make the directory of the socket, or choose another AUTHGEAR_LISTEN",
+		"unix:" + dir + "/" + strings.Repeat("a", 100): "AUTHGEAR_LISTEN: must have a path of 107 bytes at most",
+		"unix:@abc":                             "AUTHGEAR_LISTEN: must be like 127.0.0.1:4180, :4180 or unix:/path/to.sock",
+		"unix:go.mod":                           "move that file away, or choose another AUTHGEAR_LISTEN",
+		"127.0.0.1:4181":                        "AUTHGEAR_ADMIN_LISTEN: must be another address than that of AUTHGEAR_LISTEN",
+		"192.0.2.1:4180":                        "AUTHGEAR_LISTEN must be an address of this machine",
+		strings.TrimPrefix(used.URL, "http://"): "End that one, or choose another AUTHGEAR_LISTEN",
+	} {
+		status, _, stderr := result(t, proxytest.Command(t, []string{"AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_LISTEN=" + at}))
+		if status != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit status %d, want %q: %s", at, status, want, stderr)
+		}
 	}
 }
 

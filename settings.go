@@ -119,6 +119,9 @@ func (s *settings) check() (problems []error) {
 	if s.ResolverTimeout < 10*time.Millisecond || s.ResolverTimeout > time.Minute {
 		problem("AUTHGEAR_RESOLVER_TIMEOUT", "must be between 10ms and 1m, not %s", s.ResolverTimeout)
 	}
+	if s.AdminListen == s.Listen && !strings.HasSuffix(string(s.Listen), ":0") {
+		problem("AUTHGEAR_ADMIN_LISTEN", "must be another address than that of AUTHGEAR_LISTEN")
+	}
 	if s.TLSCert == "" && (s.TLSKey != "" || s.TLSClientCA != "") {
 		problem("AUTHGEAR_TLS_CERT", "is required with AUTHGEAR_TLS_KEY and AUTHGEAR_TLS_CLIENT_CA: the file of the certificate that peers are shown")
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
@@ -141,8 +142,11 @@ type address string
 func (a *address) UnmarshalText(b []byte) error {
 	path, socket := strings.CutPrefix(string(b), "unix:")
 	_, port, err := net.SplitHostPort(string(b))
-	if socket && path == "" || !socket && (err != nil || port == "") {
+	if socket && (path == "" || path[0] == '@') || !socket && (err != nil || port == "") { // no directory guards an abstract socket
 		return fmt.Errorf("must be like 127.0.0.1:4180, :4180 or unix:/path/to.sock, not %q", b)
+	}
+	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most && socket {
+		return fmt.Errorf("must have a path of %d bytes at most, as sockets do, not of %d", most, len(path))
 	}
 	*a = address(b)
 	return nil

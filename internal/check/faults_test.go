@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -283,19 +282,43 @@ func httptestAddr(t *testing.T) string {
 // What the service itself has is not another process's.
 func TestTheServiceMayRunAlready(t *testing.T) {
 	s := newStand(t, authgeartest.Options{})
-	running := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			io.WriteString(w, "ok\n")
-		}
-	}))
-	defer running.Close()
-	main, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer main.Close()
-	s.Listen, s.Admin = at(main.Addr().String()), at(running.Listener.Addr().String())
+	running := service(t)
+	s.Listen, s.Admin = at(running), at(running)
 	if odd := remarkable(s.examine(t)); len(odd) > 0 {
 		t.Errorf("%+v", odd)
 	}
+}
+
+// That the service is alive at one address says nothing of the other.
+func TestAnotherProcessIsNotTheServiceBesideIt(t *testing.T) {
+	s := newStand(t, authgeartest.Options{})
+	s.Listen, s.Admin = at(httptestAddr(t)), at(service(t))
+	expectCure(t, s, "listen", "End that one, or choose another AUTHGEAR_LISTEN")
+	s.Listen, s.Admin = at(service(t)), at(httptestAddr(t))
+	expectCure(t, s, "admin_listen", "End that one, or choose another AUTHGEAR_ADMIN_LISTEN")
+	s.Listen, s.Admin = at("192.0.2.1:4180"), at(service(t))
+	expectCure(t, s, "listen", "AUTHGEAR_LISTEN must be an address of this machine")
+}
+
+func expectCure(t *testing.T, s *stand, step, cure string) {
+	t.Helper()
+	odd := remarkable(s.examine(t))
+	if len(odd) != 1 || odd[0].Name != step || odd[0].Status != check.Failed || !strings.Contains(odd[0].Cure, cure) {
+		t.Errorf("%+v, want that %s fails with %q", odd, step, cure)
+	}
+}
+
+// service returns an address where both listeners of a service answer.
+func service(t *testing.T) string {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "GET /healthz":
+			io.WriteString(w, "ok\n")
+		case "POST /forget":
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }

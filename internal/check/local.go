@@ -1,11 +1,14 @@
 package check
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"regexp"
@@ -66,11 +69,11 @@ func (v *visit) tls(context.Context) finding {
 }
 
 func (v *visit) listen(context.Context) finding {
-	return v.listens("AUTHGEAR_LISTEN", v.Listen)
+	return v.listens("AUTHGEAR_LISTEN", v.Listen, v.serving)
 }
 
 func (v *visit) adminListen(context.Context) finding {
-	f := v.listens("AUTHGEAR_ADMIN_LISTEN", v.Admin)
+	f := v.listens("AUTHGEAR_ADMIN_LISTEN", v.Admin, v.alive)
 	host, _, err := net.SplitHostPort(v.Admin.Address)
 	if f.status == Passed && err == nil && host != "unix" && !isLoopback(host) {
 		return warn(f.found+"; other machines can reach it", "it is for operators: let a firewall or NetworkPolicy keep others away, or take AUTHGEAR_ADMIN_LISTEN=127.0.0.1:4181")
@@ -80,7 +83,7 @@ func (v *visit) adminListen(context.Context) finding {
 
 // listens tells whether the service can listen there, or does so already. What was
 // opened stays open until the end, so that the other listener is no other one.
-func (v *visit) listens(variable string, l Listener) finding {
+func (v *visit) listens(variable string, l Listener, ours func() bool) finding {
 	opened, err := l.Open()
 	switch {
 	case err == nil && opened == nil:
@@ -89,28 +92,83 @@ func (v *visit) listens(variable string, l Listener) finding {
 		v.open = append(v.open, opened)
 		return pass("%s is free", l.Address)
 	}
-	if v.alive() {
-		return pass("%s is in use, and the service is alive at AUTHGEAR_ADMIN_LISTEN", l.Address)
+	if errors.Is(err, syscall.EADDRINUSE) && ours() {
+		return pass("%s is in use by the service itself", l.Address)
 	}
-	cure := fmt.Sprintf("%s must be an address of this machine that is free", variable)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		cure = fmt.Sprintf("is AUTHGEAR_LISTEN or another process there? End that one, or choose another %s", variable)
-	case errors.Is(err, syscall.EACCES):
-		cure = fmt.Sprintf("choose a port from 1024 on, or a directory in which the service may write, in %s", variable)
-	}
-	return fail(err.Error(), cure)
+	return fail(err.Error(), ListenCure(variable, err))
 }
 
-// alive tells whether the service runs already, as the healthcheck command does.
+// ListenCure says what to do where the service cannot listen.
+func ListenCure(variable string, err error) string {
+	cure := "%s must be an address of this machine that is free"
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		cure = "is AUTHGEAR_LISTEN or another process there? End that one, or choose another %s"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		cure = "choose a port from 1024 on, or a directory in which the service may write, in %s"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		cure = "make the directory of the socket, or choose another %s"
+	case errors.Is(err, fs.ErrExist):
+		cure = "move that file away, or choose another %s"
+	}
+	return fmt.Sprintf(cure, variable)
+}
+
+// alive tells whether the service answers at the admin listener, as the healthcheck command
+// does.
 func (v *visit) alive() bool {
-	dial := func(context.Context, string, string) (net.Conn, error) { return v.Admin.Dial() }
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: time.Second}
-	resp, err := client.Get("http://localhost/healthz")
+	resp, body, err := v.Admin.ask(nil, http.MethodGet, "/healthz")
+	return err == nil && resp.StatusCode == http.StatusOK && body == "ok\n"
+}
+
+// serving tells whether the service answers at the main listener: who forgets nobody says so
+// as it does.
+func (v *visit) serving() bool {
+	var secure *tls.Config
+	shown, asked := false, false
+	if v.Certificate != nil {
+		secure = &tls.Config{
+			InsecureSkipVerify: true, // it must be ours, whoever has signed it
+			VerifyConnection: func(s tls.ConnectionState) error {
+				shown = s.PeerCertificates[0].Equal(v.Certificate)
+				return nil
+			},
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				asked = true
+				return new(tls.Certificate), nil
+			},
+		}
+	}
+	resp, body, err := v.Listen.ask(secure, http.MethodPost, "/forget")
 	if err != nil {
-		return false
+		return shown && asked // it wants a certificate, which we have not
+	}
+	return resp.StatusCode == http.StatusNoContent && resp.Header.Get("Cache-Control") == "no-store" && body == ""
+}
+
+// ask puts a question to what listens there, with TLS or without (nil).
+func (l Listener) ask(secure *tls.Config, method, path string) (resp *http.Response, body string, err error) {
+	conn, err := l.Dial()
+	if err != nil {
+		return nil, "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if secure != nil {
+		conn = tls.Client(conn, secure)
+	}
+	req, err := http.NewRequest(method, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := req.Write(conn); err != nil {
+		return nil, "", err
+	}
+	resp, err = http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return nil, "", err
 	}
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 16))
-	return resp.StatusCode == http.StatusOK && string(body) == "ok\n"
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 16))
+	return resp, string(text), err
 }
