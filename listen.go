@@ -29,6 +29,8 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certif
 	if err != nil {
 		return err
 	}
+	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
+		Str("listen", where(main)).Str("admin", where(adm)).Msg("serving")
 	bodies := map[string]int{}
 	if len(set.WebhookSecret) > 0 {
 		bodies[hookPath] = webhook.MaxBody
@@ -98,6 +100,14 @@ func listeners(log zerolog.Logger, set settings) (main, adm net.Listener, err er
 		log.Warn().Stringer("at", adm.Addr()).Msg("other machines can reach the admin listener, which asks for no credential: let a firewall or NetworkPolicy keep them away, or see AUTHGEAR_ADMIN_LISTEN")
 	}
 	return main, adm, nil
+}
+
+// where returns the address that somebody connects to, as a setting would say it.
+func where(l net.Listener) string {
+	if addr := l.Addr(); addr.Network() == "unix" {
+		return "unix:" + addr.String()
+	}
+	return l.Addr().String()
 }
 
 // isPrivate tells whether only this machine reaches an address.

@@ -136,8 +136,6 @@ func serve(ctx context.Context, stderr io.Writer) error {
 		defer service.close()
 		service.fleet.Await(fleet.Beginning)
 	}
-	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
-		Str("listen", string(set.Listen)).Str("admin", string(set.AdminListen)).Msg("serving")
 	return listen(ctx, log, set, certs, paths.serve, service.operator(ctx).Handler)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -133,6 +134,20 @@ func opened(t *testing.T, addr string) *os.File {
 	}
 	t.Cleanup(func() { l.Close(); file.Close() })
 	return file
+}
+
+// The settings say something else, and whoever does not listen does not serve.
+func TestTheLogTellsWhereItServes(t *testing.T) {
+	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1")
+	main, adm := "unix:"+t.TempDir()+"/auth.sock", proxytest.FreeAddr(t)
+	p := proxytest.Start(t, handing(s, "main:admin", opened(t, main), opened(t, adm)))
+	want := fmt.Sprintf(`"listen":%q,"admin":%q`, main, adm)
+	proxytest.Eventually(t, "the log tells "+want, func() bool { return strings.Contains(p.Output(), want) })
+
+	s = proxytest.NewService(t, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_LISTEN="+adm)
+	if status, _, stderr := result(t, s.Command()); status != 1 || strings.Contains(stderr, `"serving"`) || !strings.Contains("\n"+stderr, "\nAUTHGEAR_LISTEN: ") {
+		t.Errorf("exit status %d, and why is no plain line: %s", status, stderr)
+	}
 }
 
 // While no process serves, connections wait on the socket.
