@@ -220,13 +220,13 @@ func healthcheck() error {
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
-	client := fasthttp.Client{Dial: func(string) (net.Conn, error) { return dialListener(set.AdminListen) }}
-	status, _, err := client.GetTimeout(nil, "http://localhost/healthz", 2*time.Second)
+	client := fasthttp.Client{Dial: func(string) (net.Conn, error) { return dialListener(set.AdminListen) }, MaxResponseBodySize: 1 << 10}
+	status, body, err := client.GetTimeout(nil, "http://localhost/healthz", 2*time.Second)
 	if err != nil {
 		return fmt.Errorf("ask the admin listener at %s (AUTHGEAR_ADMIN_LISTEN): %w", set.AdminListen, err)
 	}
-	if status != fasthttp.StatusOK {
-		return errors.New("the service answers that it is not healthy")
+	if status != fasthttp.StatusOK || string(body) != "ok\n" {
+		return fmt.Errorf("it is not the service that answers at %s, with status %d: is AUTHGEAR_ADMIN_LISTEN right, and does another process listen there?", set.AdminListen, status)
 	}
 	return nil
 }

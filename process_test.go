@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -280,6 +281,15 @@ func TestHealthcheck(t *testing.T) {
 	s.Stop()
 	if status, _, stderr := result(t, s.Command("healthcheck")); status != 1 || !strings.Contains(stderr, s.Admin+" (AUTHGEAR_ADMIN_LISTEN)") {
 		t.Errorf("dead: exit status %d, %q", status, stderr)
+	}
+}
+
+func TestAnotherProcessThatAnswersIsNotHealthy(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))
+	defer other.Close()
+	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_ADMIN_LISTEN="+strings.TrimPrefix(other.URL, "http://"))
+	if status, _, stderr := result(t, s.Command("healthcheck")); status != 1 || !strings.Contains(stderr, "is AUTHGEAR_ADMIN_LISTEN right") {
+		t.Errorf("exit status %d: %s", status, stderr)
 	}
 }
 
