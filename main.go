@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -45,6 +46,9 @@ Usage:
 It is set up by AUTHGEAR_* environment variables; AUTHGEAR_ENDPOINT is required.
 `
 
+// alone are the commands that take no arguments.
+var alone = []string{"serve", "healthcheck", "version", "-version", "--version", "help", "-help", "--help", "-h"}
+
 // version is stamped at build time.
 var version = "dev"
 
@@ -68,6 +72,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		command = args[0]
 	}
+	if len(args) > 1 && slices.Contains(alone, command) { // which are not told: there may be a secret among them
+		return fmt.Errorf("%s takes no arguments\n\n%s", command, usage)
+	}
 	switch command {
 	case "serve":
 		return serve(ctx, stderr)
@@ -81,9 +88,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return diagnose(ctx, args[1:], stdout, stderr)
 	case "healthcheck":
 		return healthcheck()
-	case "version", "--version":
+	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, version)
-	case "help", "--help", "-h":
+	case "help", "-help", "--help", "-h":
 		fmt.Fprint(stdout, usage)
 	default:
 		return fmt.Errorf("unknown command %q\n\n%s", command, usage)

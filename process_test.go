@@ -301,9 +301,16 @@ func TestCommands(t *testing.T) {
 	}{
 		{[]string{"version"}, 0, version + "\n", ""},
 		{[]string{"--version"}, 0, version + "\n", ""},
+		{[]string{"-version"}, 0, version + "\n", ""},
 		{[]string{"help"}, 0, usage, ""},
 		{[]string{"--help"}, 0, usage, ""},
+		{[]string{"-help"}, 0, usage, ""},
 		{[]string{"-h"}, 0, usage, ""},
+		{[]string{"serve", "--help"}, 1, "", "serve takes no arguments\n\n" + usage},
+		{[]string{"serve", "-listen", ":1"}, 1, "", "serve takes no arguments\n\n" + usage},
+		{[]string{"healthcheck", "-h"}, 1, "", "healthcheck takes no arguments\n\n" + usage},
+		{[]string{"version", "x"}, 1, "", "version takes no arguments\n\n" + usage},
+		{[]string{"--help", "serve"}, 1, "", "--help takes no arguments\n\n" + usage},
 		{[]string{"sevre"}, 1, "", "unknown command \"sevre\"\n\n" + usage},
 	} {
 		status, stdout, stderr := result(t, proxytest.Command(t, nil, tt.args...))
