@@ -68,6 +68,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	noCore := leaveNoCore() // before anything is read: explain and check have credentials, too
 	command := "serve"
 	if len(args) > 0 {
 		command = args[0]
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	switch command {
 	case "serve":
-		return serve(ctx, stderr)
+		return serve(ctx, stderr, noCore)
 	case "check":
 		return inspect(ctx, args[1:], stdout, stderr)
 	case "explain":
@@ -98,7 +99,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-func serve(ctx context.Context, stderr io.Writer) error {
+func serve(ctx context.Context, stderr io.Writer, noCore error) error {
+	hangups := hangups() // first: until then one would end the process
 	set, err := load()
 	log := newLogger(set, stderr)
 	certs, unread := loadCertificates(set, log)
@@ -108,8 +110,8 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	for _, warning := range unknownSettings(os.Environ()) {
 		log.Warn().Msg(warning)
 	}
-	if err := leaveNoCore(); err != nil {
-		log.Warn().Err(err).Msg("a crash may leave a core dump, which holds credentials")
+	if noCore != nil {
+		log.Warn().Err(noCore).Msg("a crash may leave a core dump, which holds credentials")
 	}
 
 	service, err := assemble(set, log)
@@ -133,7 +135,7 @@ func serve(ctx context.Context, stderr io.Writer) error {
 	}
 
 	// What changes meanwhile? Files and keys, which are read again at SIGHUP.
-	go reload(ctx, log, hangups(), set.reread(signed, service.keys, certs))
+	go reload(ctx, log, hangups, set.reread(signed, service.keys, certs))
 	if set.Mode != resolverOnly {
 		go service.keys.Run(ctx)
 	}

@@ -66,6 +66,32 @@ func TestAHangupReadsTheSecretsAgain(t *testing.T) {
 	}
 }
 
+// It is handled later, not the end of the process.
+func TestAHangupMayComeWhileTheSettingsAreRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_MODE=resolver", "AUTHGEAR_WEBHOOK_SECRET_FILE="+file)
+	p := proxytest.Start(t, s.Command())
+	// tell lets whoever reads the file now have the secret.
+	tell := func(first func()) bool {
+		f, err := os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return false // nobody does
+		}
+		defer f.Close()
+		first()
+		f.WriteString("0123456789abcdef")
+		return true
+	}
+	proxytest.Eventually(t, "the secret is read", func() bool { return tell(func() { p.Signal(syscall.SIGHUP) }) })
+	proxytest.Eventually(t, "it is read again", func() bool {
+		tell(func() {})
+		return strings.Contains(p.Output(), `"what":["the webhook secret"]`)
+	})
+}
+
 // However short ago they were fetched: the service has just started.
 func TestAHangupFetchesTheKeys(t *testing.T) {
 	s, authgear := start(t)
