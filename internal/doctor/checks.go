@@ -66,7 +66,7 @@ func arrives(v *visit) string {
 	if v.tokenPasses || v.visitorPasses {
 		return ""
 	}
-	return needsToken(v)
+	return needsToken
 }
 
 func tellsApart(v *visit) string {
@@ -76,7 +76,7 @@ func tellsApart(v *visit) string {
 	case v.tokenPasses:
 		return "everybody passes, and the application learns no X-Authgear-User-Id"
 	}
-	return needsToken(v)
+	return needsToken
 }
 
 func deniesOrTellsApart(v *visit) string {
@@ -90,15 +90,12 @@ func tokenPasses(v *visit) string {
 	if v.tokenPasses {
 		return ""
 	}
-	return needsToken(v)
+	return needsToken
 }
 
-func needsToken(v *visit) string {
-	if v.Token == "" {
-		return "needs a good access token (-token FILE)"
-	}
-	return "the access token does not pass; is it still good?"
-}
+// needsToken is what is lacking where no token was given; one that does not pass ends the
+// examination.
+const needsToken = "needs a good access token (-token FILE)"
 
 // visitors checks that nobody passes without a good credential.
 func visitors(v *visit) {

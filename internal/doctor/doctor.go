@@ -40,7 +40,8 @@ const (
 
 // Examine makes all checks and reports what they found. It fails if the route does
 // not lead to the echo; the error then says how to set it up. It fails, too, if the
-// checks show nothing, since the proxy answers otherwise at the end.
+// checks would show little, since the token does not pass, or nothing, since the proxy
+// answers otherwise at the end.
 func Examine(ctx context.Context, echo *Echo, o Options) (*Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -49,7 +50,7 @@ func Examine(ctx context.Context, echo *Echo, o Options) (*Report, error) {
 		return nil, err
 	}
 	if !v.visitorPasses && !v.tokenPasses {
-		v.find(nothingArrives, "a visitor's request is denied, and none of a user was let in")
+		v.find(nothingArrives, "a visitor's request is denied, and no other was made")
 	}
 	for _, c := range checks {
 		v.check = c.name
@@ -94,14 +95,33 @@ func (v *visit) probe() error {
 		v.user = last.userID()
 	}
 	switch {
-	case v.visitorPasses || v.tokenPasses:
+	case v.Token == "" && v.visitorPasses, v.tokenPasses && !(v.Optional && last.isOfVisitor()):
 		return nil
 	case last.err != nil:
 		return fmt.Errorf("ask %s: %w", v.URL.Redacted(), last.err)
+	case v.Token != "" && (v.visitorPasses || denies(visitor.status) && refuses(last.status)):
+		return errors.New(tokenRefused(last))
 	case !denies(visitor.status) || !denies(last.status):
 		return errors.New(v.howToSetUp(last.status))
 	}
 	return nil
+}
+
+// tokenRefused tells why a token that was to be good may have been refused.
+func tokenRefused(a answer) string {
+	why := "it has expired, it is of another project, or its audience or client is not accepted"
+	switch {
+	case a.status == http.StatusForbidden:
+		why = "its user lacks what the route asks for, such as a role= or verified"
+	case a.status >= 500:
+		why = "the service is not reached, or cannot ask Authgear; or nothing listens where the route leads"
+	}
+	how := fmt.Sprintf("the answer is %d %s", a.status, http.StatusText(a.status))
+	if len(a.arrived) > 0 {
+		how = "it arrives with X-Authgear-Session-Valid: false, as a visitor's"
+	}
+	return fmt.Sprintf("the request with the access token of -token does not pass: %s. Most likely %s.\n"+
+		"authgear-forward-auth explain tells why; examine again with a token that passes.", how, why)
 }
 
 // steady fails if who passes is not what it was: then a request that did not
@@ -122,6 +142,12 @@ func (v *visit) steady() error {
 // denies tells whether a status may be a proxy's no: a 302 leads to a sign-in.
 func denies(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status/100 == 3
+}
+
+// refuses tells whether a status may be the answer to a token that is no good. A proxy
+// makes 500 or 503 of a service that could not find out.
+func refuses(status int) bool {
+	return denies(status) || status == http.StatusInternalServerError || status == http.StatusServiceUnavailable
 }
 
 // good returns the fields that carry the token. Strange cookies go along, new each

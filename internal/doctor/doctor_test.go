@@ -61,6 +61,50 @@ func TestWithoutARouteThereIsNoReport(t *testing.T) {
 	}
 }
 
+// A job that examines a proxy again and again must not be content for ever with a token
+// that has long expired.
+func TestATokenThatDoesNotPassIsAnError(t *testing.T) {
+	all := func(*http.Request) bool { return true }
+	for _, tt := range []struct {
+		name, want string
+		optional   bool
+		make       func(*front)
+	}{
+		{"it has expired", "the answer is 401 Unauthorized. Most likely it has expired", false, func(*front) {}},
+		{"a role lacks", "the answer is 403 Forbidden. Most likely its user lacks", false, denied(403)},
+		{"a sign-in", "the answer is 302 Found. Most likely it has expired", false, denied(302)},
+		{"Authgear is away", "the answer is 503 Service Unavailable. Most likely the service", false, func(f *front) {
+			f.around = func(h http.HandlerFunc) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Authorization") != "" {
+						w.WriteHeader(503)
+						return
+					}
+					h(w, r)
+				})
+			}
+		}},
+		{"visitors pass, and it does not", "the answer is 401", false, func(f *front) {
+			f.opens = func(r *http.Request) bool { return r.Header.Get("Authorization") == "" }
+		}},
+		{"it passes as a visitor", "X-Authgear-Session-Valid: false", true, func(f *front) {
+			f.isUser, f.tell = all, func(_ *http.Request, out http.Header) { out.Set("X-Authgear-Session-Valid", "false") }
+		}},
+	} {
+		f := newFront()
+		tt.make(f)
+		echo, at := f.serve(t)
+		u, err := url.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := doctor.Examine(t.Context(), echo, doctor.Options{URL: u, Token: "bad", Optional: tt.optional})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, %v; want %s", tt.name, report, err, tt.want)
+		}
+	}
+}
+
 // A request that did not arrive shows nothing if none arrives any more.
 func TestAProxyThatChangesIsNotExamined(t *testing.T) {
 	for _, tt := range []struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -140,4 +141,9 @@ func (a answer) userID() string {
 		}
 	}
 	return ""
+}
+
+// isOfVisitor tells whether the application was told that the credential is no good.
+func (a answer) isOfVisitor() bool {
+	return slices.ContainsFunc(a.arrived, func(x arrival) bool { return x.header.Get("X-Authgear-Session-Valid") == "false" })
 }
