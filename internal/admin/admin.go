@@ -3,12 +3,15 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"net/http/pprof"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
 	"github.com/valyala/fasthttp/pprofhandler"
 
 	"authgear-forward-auth/internal/explain"
@@ -50,6 +53,11 @@ func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
 		ctx.Response.Header.Set(name, value)
 	}
 	path := string(ctx.Path())
+	if raw, _, _ := bytes.Cut(ctx.RequestURI(), []byte("?")); string(raw) != path {
+		// By another spelling, such as //explain, the server has dropped the body.
+		ctx.SetStatusCode(fasthttp.StatusNotFound)
+		return
+	}
 	if path == "/" { // a link may lead here from anywhere: the page tells nothing by itself
 		servePage(ctx)
 		return
@@ -70,6 +78,11 @@ func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
 		s.status(ctx)
 	case "/explain":
 		s.explain(ctx)
+	case "/debug/pprof":
+		ctx.Response.Header.Set(fasthttp.HeaderLocation, "/debug/pprof/")
+		ctx.SetStatusCode(fasthttp.StatusMovedPermanently)
+	case "/debug/pprof/": // which pprofhandler refuses
+		profiles(ctx)
 	default:
 		if strings.HasPrefix(path, "/debug/pprof/") {
 			pprofhandler.PprofHandler(ctx)
@@ -78,6 +91,9 @@ func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 	}
 }
+
+// profiles is the list of what is below /debug/pprof/.
+var profiles = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
 
 func (s *Service) ready(ctx *fasthttp.RequestCtx) {
 	if lacks := s.Missing(); len(lacks) > 0 {

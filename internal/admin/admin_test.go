@@ -67,6 +67,12 @@ func TestAStrangersPageIsNotAnswered(t *testing.T) {
 		{"metrics from another site", "GET /metrics", []string{"Sec-Fetch-Site: cross-site"}, 403},
 		{"explain is asked, not fetched", "GET /explain", nil, 405},
 		{"no such path", "GET /nothing", nil, 404},
+		{"another spelling, for which no body is read", "POST //explain", nil, 404},
+		{"another spelling of the page", "GET //", nil, 404},
+		{"a way round", "GET /debug/pprof/../../metrics", nil, 404},
+		{"the list of profiles", "GET /debug/pprof/", nil, 200},
+		{"the list of profiles, to a stranger", "GET /debug/pprof/", []string{"Host: stranger.example"}, 403},
+		{"the list of profiles, without the slash", "GET /debug/pprof", nil, 301},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			resp := serve(tt.line, "", tt.fields...)
@@ -82,6 +88,18 @@ func TestAStrangersPageIsNotAnswered(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTheListOfProfilesLeadsToEach(t *testing.T) {
+	body := serve("GET /debug/pprof/", "").Body()
+	for _, name := range []string{"goroutine", "heap", "profile"} {
+		if !strings.Contains(string(body), "<a href='"+name+"?") {
+			t.Errorf("there is no %s in %s", name, body)
+		}
+	}
+	if resp := serve("GET /debug/pprof/goroutine?debug=1", ""); !strings.HasPrefix(string(resp.Body()), "goroutine profile: ") {
+		t.Errorf("status %d: %.100s", resp.StatusCode(), resp.Body())
 	}
 }
 
