@@ -20,6 +20,7 @@ import (
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
+	"authgear-forward-auth/internal/webhook"
 	"authgear-forward-auth/resolver"
 )
 
@@ -166,6 +167,9 @@ func TestTheMetricsCount(t *testing.T) {
 		deliver(t, s, secret, body)
 	}
 	deliver(t, s, "another secret...", disabled)
+	if status := deliver(t, s, secret, strings.Repeat(" ", webhook.MaxBody+1)); status != 413 || !strings.Contains(s.Log(), `"outcome":"too_large"`) {
+		t.Errorf("an event that is too long: status %d, and it must be logged", status)
+	}
 
 	all := scrape(t, s)
 	decisions := all.values("decisions_total")
@@ -196,6 +200,7 @@ func TestTheMetricsCount(t *testing.T) {
 	want(t, "webhook_events_total", all.values("webhook_events_total"), map[string]float64{
 		"outcome=forgotten type=user.disabled": 1, "outcome=duplicate type=user.disabled": 1, "outcome=ignored type=user.created": 1,
 		"outcome=ignored type=other": 1, "outcome=malformed type=other": 1, "outcome=bad_signature type=other": 1,
+		"outcome=too_large type=other": 1,
 	})
 	want(t, "resolver_in_flight", all.values("resolver_in_flight"), map[string]float64{})
 	want(t, "cache_evictions_total", all.values("cache_evictions_total"), map[string]float64{})

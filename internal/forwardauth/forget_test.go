@@ -56,6 +56,21 @@ func TestABodyIsReadWhereOneIsExpected(t *testing.T) {
 	}
 }
 
+// It must not vanish without a trace: whoever reads bodies there may count it.
+func TestABodyThatIsTooLongIsTold(t *testing.T) {
+	told := make(chan string, 1)
+	addr := listen(t, func(ctx *fasthttp.RequestCtx) {
+		told <- fmt.Sprintf("%s %s %d %v", ctx.Method(), ctx.RequestURI(), len(ctx.Request.Body()), TooLong(ctx))
+	}, map[string]int{"/hook": 100})
+	body := strings.Repeat("x", 101)
+	for _, rest := range []string{"Content-Length: 101\r\n\r\n" + body, "Transfer-Encoding: chunked\r\n\r\n65\r\n" + body + "\r\n0\r\n\r\n"} {
+		resp, _ := send(t, addr, "POST /hook HTTP/1.1\r\nHost: a\r\n"+rest)
+		if have := <-told; resp.StatusCode != 413 || have != "POST /hook 0 true" {
+			t.Errorf("%.60q: status %d, told %q", rest, resp.StatusCode, have)
+		}
+	}
+}
+
 func listen(t *testing.T, handler fasthttp.RequestHandler, bodies map[string]int) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

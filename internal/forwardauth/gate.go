@@ -202,7 +202,12 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 			handler(ctx) // fasthttp sends its answer, and ends the connection
 			return ctx.Response.StatusCode()
 		},
-		ErrorHandler:          unreadable,
+		ErrorHandler: func(ctx *fasthttp.RequestCtx, err error) {
+			if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+				tellTooLong(ctx, handler, bodies)
+			}
+			unreadable(ctx, err)
+		},
 		Logger:                quiet{}, // its messages quote requests
 		SecureErrorLogMessage: true,
 		ReadBufferSize:        maxHeader,
@@ -227,6 +232,25 @@ func dropBody(h *fasthttp.RequestHeader) {
 	h.Del(fasthttp.HeaderTransferEncoding)
 	h.SetContentLength(0)
 }
+
+// tellTooLong lets those who read a body know that one was too long; the answer is 413, whatever
+// they say. fasthttp may have forgotten whose request it was, so each of them is told: a
+// listener has one.
+func tellTooLong(ctx *fasthttp.RequestCtx, handler fasthttp.RequestHandler, bodies map[string]int) {
+	for path := range bodies {
+		ctx.Request.Reset()
+		ctx.SetUserValue(tooLong{}, true)
+		ctx.Request.Header.SetMethod(fasthttp.MethodPost)
+		ctx.Request.SetRequestURI(path)
+		handler(ctx)
+	}
+}
+
+type tooLong struct{}
+
+// TooLong tells whether a request had a body that was too long. It then has none, and no
+// fields, and is only there to be counted.
+func TooLong(ctx *fasthttp.RequestCtx) bool { return ctx.UserValue(tooLong{}) != nil }
 
 // unreadable answers what is not HTTP, or too long.
 func unreadable(ctx *fasthttp.RequestCtx, err error) {

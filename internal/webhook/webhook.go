@@ -15,6 +15,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/turn"
 )
 
@@ -64,6 +65,11 @@ func Handler(secrets func() []string, forget func(Event), count func(kind, outco
 		if !ctx.IsPost() {
 			ctx.Response.Header.Set(fasthttp.HeaderAllow, fasthttp.MethodPost)
 			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+			return
+		}
+		if forwardauth.TooLong(ctx) {
+			count(other, tooLarge)
+			ctx.SetStatusCode(status(tooLarge))
 			return
 		}
 		kind, outcome := r.receive(ctx.Request.Body(), ctx.Request.Header.Peek("x-authgear-body-signature"))
