@@ -78,7 +78,7 @@ func readDoctorFlags(args []string, stderr io.Writer) (f doctorFlags, err error)
 	}
 	set.StringVar(&f.echo, "echo", "127.0.0.1:4182", "the `address` to which the route leads")
 	set.StringVar(&f.token, "token", "", "a `file` with a good access token; - is standard input")
-	set.StringVar(&f.CookiePrefix, "cookie-prefix", os.Getenv("AUTHGEAR_COOKIE_PREFIX"), "the `prefix` of cookies, http.cookie_prefix of the project; default $AUTHGEAR_COOKIE_PREFIX")
+	set.StringVar(&f.CookiePrefix, "cookie-prefix", trim(os.Getenv("AUTHGEAR_COOKIE_PREFIX")), "the `prefix` of cookies, http.cookie_prefix of the project; default $AUTHGEAR_COOKIE_PREFIX")
 	set.StringVar(&f.Proxy, "proxy", "", "the `name` of the proxy: "+strings.Join(doctor.Proxies(), ", "))
 	set.BoolVar(&f.Optional, "optional", false, "visitors may pass on this route")
 	set.BoolVar(&f.json, "json", false, "write the report as JSON")

@@ -44,6 +44,15 @@ func tidyUp(ctx context.Context) {
 	}
 }
 
+// memoryLimit is how much the container may have, or the machine has; 0 if nobody knows.
+func memoryLimit() uint64 {
+	limit, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
+	if err != nil {
+		return 0
+	}
+	return limit
+}
+
 func gcPercent(inUse uint64) int {
 	live := max(float64(inUse), 4<<20) // with less, Go does not begin
 	return int(100 * max(garbage*live, least) / live)

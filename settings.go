@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/kelseyhightower/envconfig"
 )
 
@@ -79,11 +81,15 @@ type settings struct {
 func load() (settings, error) {
 	var s settings
 	var problems []error
-	if os.Getenv("AUTHGEAR_ENDPOINT") == "" {
+	if trim(os.Getenv("AUTHGEAR_ENDPOINT")) == "" {
 		problems = append(problems, errors.New("AUTHGEAR_ENDPOINT: is required: the public origin of the Authgear project, such as https://myapp.authgear.cloud"))
 	}
 	problems = append(problems, s.read()...)
 	problems = append(problems, s.check()...)
+	if memory := memoryLimit(); memory > 0 && uint64(s.CacheBytes) > memory {
+		problems = append(problems, fmt.Errorf("AUTHGEAR_CACHE_BYTES: %s is more than this machine or container has, which is %s",
+			humanize.IBytes(uint64(s.CacheBytes)), humanize.IBytes(memory)))
+	}
 	if s.Endpoint.URL == nil || len(problems) > 0 {
 		for _, hint := range unknownSettings(os.Environ()) { // a slip may be why one is missing
 			problems = append(problems, errors.New(hint))
@@ -104,8 +110,8 @@ func (s *settings) check() (problems []error) {
 	problem := func(name, cure string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(cure, args...)))
 	}
-	if s.MaxStaleness < time.Second {
-		problem("AUTHGEAR_MAX_STALENESS", "must be 1s or more, not %s", s.MaxStaleness)
+	if s.MaxStaleness < time.Second || s.MaxStaleness > 24*time.Hour {
+		problem("AUTHGEAR_MAX_STALENESS", "must be between 1s and 24h, not %s", s.MaxStaleness)
 	}
 	if s.OutageGrace < 0 || s.OutageGrace > 24*time.Hour {
 		problem("AUTHGEAR_OUTAGE_GRACE", "must be between 0s and 24h, not %s", s.OutageGrace)
@@ -143,6 +149,7 @@ func (s *settings) check() (problems []error) {
 // read fills s by envconfig, which stops at the first variable that it cannot
 // read; so that all are reported, it is asked again without that one.
 func (s *settings) read() (problems []error) {
+	problems = tidy()
 	for _, name := range secretNames() {
 		if err := readSecretFile(name); err != nil {
 			problems = append(problems, err)
@@ -159,16 +166,52 @@ func (s *settings) read() (problems []error) {
 		}
 		cause := unread.Err
 		if unread.TypeName == "time.Duration" {
-			cause = errors.New("takes a duration such as 30s, 5m or 1h")
+			cause = fmt.Errorf("takes a duration such as 30s, 5m or 1h, not %q", unread.Value)
 		}
 		problems = append(problems, fmt.Errorf("%s: %w", unread.KeyName, cause))
 		os.Unsetenv(unread.KeyName)
 	}
 }
 
+// tidy takes away the white space around what is set, and around each entry of a list:
+// editors and files leave it. What is empty then is not set, so that its default holds.
+// Secrets take care of themselves.
+func tidy() (problems []error) {
+	for field := range reflect.TypeFor[settings]().Fields() {
+		name := field.Tag.Get("envconfig")
+		value, set := os.LookupEnv(name)
+		if value = trim(value); !set || isSecret(field) && value != "" {
+			continue
+		}
+		entries := []string{value}
+		if field.Type.Kind() == reflect.Slice {
+			entries = strings.Split(value, ",")
+		}
+		for i, entry := range entries {
+			entries[i] = trim(entry)
+		}
+		switch {
+		case value == "" && name == "AUTHGEAR_TRUSTED_PROXIES":
+			problems = append(problems, fmt.Errorf("%s: is empty: unset it for the default, which believes private ranges; to believe nobody, name an address that no peer has, such as 192.0.2.1", name))
+		case value != "" && slices.Contains(entries, ""):
+			problems = append(problems, fmt.Errorf("%s: %q has an empty entry: take away the comma too many", name, value))
+		case value != "":
+			os.Setenv(name, strings.Join(entries, ","))
+			continue
+		}
+		os.Unsetenv(name)
+	}
+	return problems
+}
+
+// trim takes away white space around a value, and the mark that some editors begin a file with.
+func trim(value string) string {
+	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(value), "\ufeff"))
+}
+
 // readSecretFile sets the variable to what is in the file that NAME_FILE names.
 func readSecretFile(name string) error {
-	if os.Getenv(name+"_FILE") == "" {
+	if trim(os.Getenv(name+"_FILE")) == "" {
 		return nil
 	}
 	if os.Getenv(name) != "" {
@@ -183,11 +226,16 @@ func readSecretFile(name string) error {
 
 // secretFile returns what is in the file that NAME_FILE names.
 func secretFile(name string) (string, error) {
-	text, err := os.ReadFile(os.Getenv(name + "_FILE"))
+	file := trim(os.Getenv(name + "_FILE"))
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("%s_FILE: takes the path of a file: %w", name, errors.Unwrap(err)) // what it says may be the secret itself
 	}
-	return strings.TrimSpace(string(text)), nil
+	secret := trim(string(text))
+	if secret == "" {
+		return "", fmt.Errorf("%s_FILE: the file %s is empty: write the secret into it, or unset the variable", name, file)
+	}
+	return secret, nil
 }
 
 // unknownSettings returns a warning for each AUTHGEAR_* variable that means

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,10 +26,14 @@ type httpURL struct{ *url.URL }
 func (u *httpURL) UnmarshalText(b []byte) error {
 	parsed, err := url.Parse(string(b))
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
-		return errors.New("must be a URL that begins with https:// (or http://) and a host")
+		return fmt.Errorf("must be a URL that begins with https:// (or http://) and a host, and this begins with %q", b[:min(len(b), 8)]) // the rest may be a password
 	}
-	if parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" {
+	if parsed.User != nil || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "" {
 		return errors.New("must have no user, query or fragment")
+	}
+	port, err := strconv.ParseUint(parsed.Port(), 10, 16)
+	if strings.HasSuffix(parsed.Host, ":") || parsed.Port() != "" && (err != nil || port == 0) {
+		return fmt.Errorf("must have no port, or one between 1 and 65535: %q", parsed.Host)
 	}
 	u.URL = parsed
 	return nil
@@ -99,12 +105,13 @@ func (s *secret) UnmarshalText(b []byte) error {
 type logLevel zerolog.Level
 
 func (l *logLevel) UnmarshalText(b []byte) error {
-	level, err := zerolog.ParseLevel(string(b))
-	if err != nil || level == zerolog.NoLevel {
-		return errors.New("must be one of trace, debug, info, warn, error, disabled")
+	var name string
+	if err := oneOf(&name, bytes.ToLower(b), "trace", "debug", "info", "warn", "error", "disabled"); err != nil {
+		return err // zerolog would also take fatal, panic and numbers, and be silent
 	}
+	level, err := zerolog.ParseLevel(name)
 	*l = logLevel(level)
-	return nil
+	return err
 }
 
 type logFormat string
@@ -157,7 +164,7 @@ type byteSize int64
 func (s *byteSize) UnmarshalText(b []byte) error {
 	n, err := humanize.ParseBytes(string(b))
 	if err != nil || n < 1<<20 || n > 1<<40 {
-		return errors.New("must be a size of 1MiB or more, such as 64MiB")
+		return fmt.Errorf("must be a size between 1MiB and 1TiB, such as 64MiB, not %q", b)
 	}
 	*s = byteSize(n)
 	return nil
@@ -173,7 +180,9 @@ func (p *prefixes) UnmarshalText(b []byte) error {
 			text = netip.PrefixFrom(ip, ip.BitLen()).String()
 		}
 		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
+		if mapped := prefix.Addr().Is4In6(); mapped && prefix.Bits() >= 96 { // peers are compared without the mapping
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		} else if err != nil || mapped {
 			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", text)
 		}
 		*p = append(*p, prefix.Masked())
