@@ -65,6 +65,9 @@ func explainCommand(ctx context.Context, args []string, stdin io.Reader, stdout 
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
+	for _, hint := range unknownSettings(os.Environ()) {
+		fmt.Fprintln(os.Stderr, hint)
+	}
 	service, err := assemble(set, zerolog.Nop())
 	if err != nil {
 		return err

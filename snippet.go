@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 
 	"authgear-forward-auth/caddy"
@@ -30,7 +31,11 @@ Flags:
 // settings in force.
 func printSnippet(args []string, stdout, stderr io.Writer) error {
 	var set settings
-	if problems := set.read(); len(problems) > 0 {
+	problems := append(set.read(), set.check()...)
+	for _, hint := range unknownSettings(os.Environ()) {
+		fmt.Fprintln(stderr, hint)
+	}
+	if len(problems) > 0 {
 		return fmt.Errorf("settings:\n%w", errors.Join(problems...))
 	}
 	setup := snippet.Setup{CookiePrefix: string(set.CookiePrefix), ProxyCache: set.ProxyCache > 0}
@@ -64,6 +69,9 @@ func printSnippet(args []string, stdout, stderr io.Writer) error {
 	}
 	if err != nil {
 		return fmt.Errorf("-policy, -sign-in: %w", err)
+	}
+	if setup.SignIn != "" && rule.SignIn != setup.SignIn { // the rest of it would be policy
+		return fmt.Errorf("-sign-in: must be a path such as /login, without &, %% and +, not %q", setup.SignIn)
 	}
 	if set.TLSCert != "" {
 		fmt.Fprintln(stderr, "AUTHGEAR_TLS_CERT is set, but what is printed asks without TLS: docs/running.md has what to change")

@@ -82,6 +82,16 @@ func TestASnippetSaysThatItAsksWithoutTLS(t *testing.T) {
 	}
 }
 
+// A slip would print what has another prefix than the project.
+func TestUnknownSettingsAreWarnedOfByCommands(t *testing.T) {
+	for _, args := range [][]string{{"snippet", "nginx"}, {"explain"}} {
+		_, _, stderr := result(t, proxytest.Command(t, []string{"AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_COOKIE_PREFX=my_"}, args...))
+		if !strings.Contains(stderr, "is AUTHGEAR_COOKIE_PREFIX meant?") {
+			t.Errorf("%q: %q", args, stderr)
+		}
+	}
+}
+
 func TestASnippetHasTheSettingsInForce(t *testing.T) {
 	for _, tt := range []struct {
 		name, setting, args string
@@ -167,6 +177,10 @@ func TestASnippetThatCannotBe(t *testing.T) {
 		{"", "envoy -policy verified", "no room for a policy"},
 		{"", "envoy -sign-in /login", "no room for a policy"},
 		{"", "nginx -sign-in login", "sign_in"},
+		{"", "nginx -sign-in /login&role=admin", "-sign-in: must be a path"},
+		{"", "nginx -sign-in /login%41", "-sign-in: must be a path"},
+		{"", "nginx -sign-in /login?x", "sign_in takes one path"},
+		{"AUTHGEAR_PROXY_CACHE=10m", "nginx", "AUTHGEAR_PROXY_CACHE: must be 0s, or between"},
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "traefik", "not ask over a unix socket"},
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "envoy", "not ask over a unix socket"},
 		{"AUTHGEAR_MODE=jwt", "nginx -policy max_staleness=1s", "AUTHGEAR_MODE=jwt"},
