@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,10 @@ func main() {
 	flag.DurationVar(&own.every, "every", usual.every, "the time between two requests of a session in use, on average")
 	flag.DurationVar(&own.visit, "visit", usual.visit, "how long a session is in use, on average")
 	flag.Parse()
+	if err := own.check(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	rows := worked
 	if own.sessions > 0 {
 		rows = []setup{own}
@@ -37,6 +42,21 @@ func main() {
 			os.Exit(1)
 		}
 	}
+}
+
+// check refuses what the model would not come to an end with.
+func (s setup) check() error {
+	switch {
+	case s.sessions < 0 || s.replicas < 1:
+		return errors.New("-sessions, -replicas: must be 1 or more")
+	case s.bound < time.Second:
+		return errors.New("-bound: must be 1s or more, as AUTHGEAR_MAX_STALENESS")
+	case !(s.active > 0 && s.active <= 1):
+		return errors.New("-active: must be more than 0, and 1 at most")
+	case s.every < time.Millisecond || s.visit < s.every:
+		return errors.New("-every, -visit: must be 1ms or more, and -visit no less than -every")
+	}
+	return nil
 }
 
 // Marks in the document, between which the table stands.

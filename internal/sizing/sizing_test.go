@@ -62,3 +62,19 @@ func TestMoreReplicasAskNoMore(t *testing.T) {
 		}
 	}
 }
+
+func TestASetupThatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*setup){
+		"no replica": func(s *setup) { s.replicas = 0 }, "all at once": func(s *setup) { s.every = 0 }, "no bound": func(s *setup) { s.bound = 0 },
+		"nobody": func(s *setup) { s.active = 0 }, "no visit": func(s *setup) { s.visit = 0 }, "less than no session": func(s *setup) { s.sessions = -1 },
+	} {
+		s := worked[0]
+		if err := s.check(); err != nil {
+			t.Fatal(err)
+		}
+		change(&s)
+		if s.check() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
