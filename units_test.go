@@ -85,6 +85,16 @@ func TestTheServiceIsConfined(t *testing.T) {
 	}
 }
 
+// Every user of the machine may use the socket itself; whoever does is believed.
+func TestTheDirectoryOfTheSocketsLetsInOneGroup(t *testing.T) {
+	if unit := read(t, "deploy/systemd/authgear-forward-auth.service"); !strings.Contains(unit, "\nRuntimeDirectory=authgear-forward-auth\nRuntimeDirectoryMode=0750\n") {
+		t.Error("the unit lets every user in")
+	}
+	if said := verify(t, install(t, false, "DynamicUser=yes", "DynamicUser=yes\nGroup=www-data")); said != "" {
+		t.Errorf("with the proxy's group: %s", said)
+	}
+}
+
 func TestEveryUnitIsTried(t *testing.T) {
 	entries, err := os.ReadDir("deploy/systemd")
 	if err != nil {
