@@ -139,6 +139,32 @@ func TestEachNameInThePagesIsKnown(t *testing.T) {
 	}
 }
 
+// Whoever meets a message finds what it means.
+func TestEachMessageOfTheLogIsInItsPage(t *testing.T) {
+	page := read(t, "docs/logs.md")
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := regexp.MustCompile(`(?:Msg\(|warn\((?:s\.)?log, )"([^",;:]+)`)
+	for _, file := range append(files, "internal/forwardauth/gate.go") {
+		for _, m := range logged.FindAllStringSubmatch(read(t, file), -1) {
+			if !strings.HasSuffix(file, "_test.go") && !strings.Contains(page, "| `"+m[1]) {
+				t.Errorf("docs/logs.md lacks %q of %s", m[1], file)
+			}
+		}
+	}
+}
+
+// A file of settings takes what is behind a value for a part of it.
+func TestNoCommentStandsBehindASetting(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, line := range regexp.MustCompile(`(?m)^ *AUTHGEAR_[A-Z_]+=\S* +#.*`).FindAllString(read(t, page), -1) {
+			t.Errorf("%s: %s", page, line)
+		}
+	}
+}
+
 // What a page tells its reader to run can be run.
 func TestEachCommandInThePagesIsThere(t *testing.T) {
 	ours := regexp.MustCompile(`^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?authgear-forward-auth(?: ([a-z]+)(.*))?$`)
