@@ -288,7 +288,7 @@ func (s *service) answers(t *testing.T, lines []string, policy string) (verdict,
 	}
 	var log bytes.Buffer
 	s.gate.Log = zerolog.New(&log)
-	server := forwardauth.NewServer(s.gate.Handler(nginx.Dialect), nil)
+	server := forwardauth.NewServer(s.gate.Handler(nginx.Dialect), forwardauth.Body{})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	target := "/nginx"

@@ -19,23 +19,19 @@ import (
 
 	"authgear-forward-auth/internal/admin"
 	"authgear-forward-auth/internal/check"
-	"authgear-forward-auth/internal/webhook"
+	"authgear-forward-auth/internal/forwardauth"
 )
 
 // listen serves both listeners until ctx ends, and then lets what is in flight
 // finish.
-func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certificates, proxies, operator fasthttp.RequestHandler) error {
+func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certificates, proxies fasthttp.RequestHandler, events forwardauth.Body, operator fasthttp.RequestHandler) error {
 	main, adm, err := listeners(log, set)
 	if err != nil {
 		return err
 	}
 	log.Info().Str("version", version).Str("endpoint", set.Endpoint.String()).Str("mode", string(set.Mode)).
 		Str("listen", where(main)).Str("admin", where(adm)).Msg("serving")
-	bodies := map[string]int{}
-	if len(set.WebhookSecret) > 0 {
-		bodies[hookPath] = webhook.MaxBody
-	}
-	server, admServer := newServer(main, proxies, bodies), newServer(adm, operator, map[string]int{"/explain": admin.MaxBody})
+	server, admServer := newServer(main, proxies, events), newServer(adm, operator, forwardauth.Body{Path: "/explain", Most: admin.MaxBody})
 	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
 	server.most, admServer.most = mostConnections()
 	server.crowded = warn(log, "too many connections (see LimitNOFILE)")

@@ -130,8 +130,11 @@ func serve(ctx context.Context, stderr io.Writer, noCore error) error {
 	// Who has left? The application tells, and Authgear's events.
 	paths["/forget"] = gate.Forget(service.sessions.forget)
 	signed := newSecretsInForce(set.WebhookSecret)
+	var events forwardauth.Body
 	if len(set.WebhookSecret) > 0 {
-		paths[hookPath] = webhook.Handler(signed.get, service.sessions.forgetUser, service.received())
+		received := service.received()
+		paths[hookPath] = webhook.Handler(signed.get, service.sessions.forgetUser, received)
+		events = forwardauth.Body{Path: hookPath, Most: webhook.MaxBody, TooLong: webhook.TooLong(received)}
 	}
 
 	// What changes meanwhile? Files and keys, which are read again at SIGHUP.
@@ -145,7 +148,7 @@ func serve(ctx context.Context, stderr io.Writer, noCore error) error {
 		defer service.close()
 		service.fleet.Await(fleet.Beginning)
 	}
-	return listen(ctx, log, set, certs, paths.serve, service.operator(ctx).Handler)
+	return listen(ctx, log, set, certs, paths.serve, events, service.operator(ctx).Handler)
 }
 
 // A service is all that decides, without the listeners.

@@ -33,9 +33,8 @@ const (
 	drain  = 10 * time.Second       // how long requests in flight may take
 )
 
-// newServer serves handler at l. bodies are the paths where a body is read :: path
-// → the most it may have, in bytes.
-func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[string]int) *server {
+// newServer serves handler at l.
+func newServer(l net.Listener, handler fasthttp.RequestHandler, body forwardauth.Body) *server {
 	s := &server{listener: l}
 	s.Server = forwardauth.NewServer(func(ctx *fasthttp.RequestCtx) {
 		s.busy.Add(1)
@@ -45,7 +44,7 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, bodies map[strin
 		if s.stopping.Load() {
 			ctx.SetConnectionClose()
 		}
-	}, bodies)
+	}, body)
 	s.ConnState = begun
 	return s
 }

@@ -137,7 +137,7 @@ func (t *town) service(f *testing.F, log io.Writer) *fasthttp.Server {
 	for _, d := range []forwardauth.Dialect{nginx.Dialect, traefik.Dialect, caddy.Dialect, haproxy.Dialect} {
 		paths["/"+d.Name] = gate.Handler(d)
 	}
-	return forwardauth.NewServer(paths.serve, map[string]int{hookPath: webhook.MaxBody})
+	return forwardauth.NewServer(paths.serve, forwardauth.Body{Path: hookPath, Most: webhook.MaxBody})
 }
 
 // A wire is a connection on which everything has been sent already.

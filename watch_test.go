@@ -15,6 +15,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/proxytest"
 )
 
@@ -125,7 +126,7 @@ func newStanding(t *testing.T, secure *tls.Config) *standing {
 		case "/large":
 			ctx.SetBody(make([]byte, 64<<20))
 		}
-	}, map[string]int{"/body": 1 << 10})
+	}, forwardauth.Body{Path: "/body", Most: 1 << 10})
 	served := make(chan error)
 	go func() { served <- server.Serve(s.watch) }()
 	if s.peer, err = net.Dial("tcp", l.Addr().String()); err != nil {
@@ -221,7 +222,7 @@ func TestManyRequestsAtOnceDelayNobodyElse(t *testing.T) {
 		answers.Add(1)
 		for begin := time.Now(); time.Since(begin) < takes; {
 		}
-	}, nil)
+	}, forwardauth.Body{})
 	served := make(chan error)
 	go func() { served <- s.serve() }()
 	defer func() { s.stop(t.Context()); <-served }()

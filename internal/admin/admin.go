@@ -135,9 +135,6 @@ func (s *Service) explain(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 		return
 	}
-	if forwardauth.TooLong(ctx) {
-		return
-	}
 	fields, err := explain.Read(ctx.PostBody())
 	if err != nil {
 		ctx.SetStatusCode(fasthttp.StatusBadRequest)

@@ -88,7 +88,7 @@ func serveKept(t testing.TB, query, field string) (serve func(more func() bool))
 		Decided:  Denied,
 		Metrics:  metrics.New("", time.Hour),
 	}
-	server := NewServer(gate.Handler(plain), nil)
+	server := NewServer(gate.Handler(plain), Body{})
 	c := &keptConn{request: []byte(fromNginx(query, field))}
 	serve = func(more func() bool) {
 		c.more = more
@@ -136,7 +136,7 @@ func BenchmarkBareHandler(b *testing.B) {
 		for _, name := range [][]byte{sessionValid, userID, userAnonymous, userVerified, userRoles, sessionAMR, authenticatedAt, canReauthenticate, clientID, scope} {
 			h.SetCanonical(name, []byte("true"))
 		}
-	}, nil)
+	}, Body{})
 	server.HeaderReceived = nil
 	b.ReportAllocs()
 	server.ServeConn(&keptConn{request: []byte(fromNginx("", remembered[0].field)), more: b.Loop})

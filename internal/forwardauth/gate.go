@@ -169,17 +169,23 @@ func (g *Gate) Forget(forget func(resolver.Credentials)) fasthttp.RequestHandler
 	}
 }
 
+// A Body is what is read with the requests to one path, and with no others.
+type Body struct {
+	Path    string
+	Most    int    // bytes
+	TooLong func() // is told of one that has more, which is answered 413; nil: nobody is
+}
+
 // NewServer returns a server for the main listener; it is for the listener to end
 // connections that stand still. It never reads the body of a subrequest: some
-// proxies announce one that does not come. bodies are the paths where one is read :: path
-// → the most it may have, in bytes.
+// proxies announce one that does not come. The zero Body is none at all.
 //
 // A request that has a body is the last one on its connection: what comes behind a body,
 // wherever that is thought to end, is never taken for somebody's request.
-func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp.Server {
-	most := func(h *fasthttp.RequestHeader) int {
+func NewServer(handler fasthttp.RequestHandler, body Body) *fasthttp.Server {
+	isRead := func(h *fasthttp.RequestHeader) bool {
 		path, _, _ := bytes.Cut(h.RequestURI(), question)
-		return bodies[string(path)]
+		return body.Most > 0 && string(path) == body.Path
 	}
 	return &fasthttp.Server{
 		Handler: handler,
@@ -188,14 +194,14 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 				return fasthttp.RequestConfig{}
 			}
 			h.SetConnectionClose()
-			if n := most(h); n > 0 {
-				return fasthttp.RequestConfig{MaxRequestBodySize: n}
+			if isRead(h) {
+				return fasthttp.RequestConfig{MaxRequestBodySize: body.Most}
 			}
 			dropBody(h)
 			return fasthttp.RequestConfig{}
 		},
 		ExpectHandler: func(ctx *fasthttp.RequestCtx) int {
-			if most(&ctx.Request.Header) > 0 {
+			if isRead(&ctx.Request.Header) {
 				return fasthttp.StatusContinue
 			}
 			ctx.SetUserValue(expected{}, time.Now())
@@ -203,8 +209,8 @@ func NewServer(handler fasthttp.RequestHandler, bodies map[string]int) *fasthttp
 			return ctx.Response.StatusCode()
 		},
 		ErrorHandler: func(ctx *fasthttp.RequestCtx, err error) {
-			if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-				tellTooLong(ctx, handler, bodies)
+			if errors.Is(err, fasthttp.ErrBodyTooLarge) && body.TooLong != nil {
+				body.TooLong()
 			}
 			unreadable(ctx, err)
 		},
@@ -232,25 +238,6 @@ func dropBody(h *fasthttp.RequestHeader) {
 	h.Del(fasthttp.HeaderTransferEncoding)
 	h.SetContentLength(0)
 }
-
-// tellTooLong lets those who read a body know that one was too long; the answer is 413, whatever
-// they say. fasthttp may have forgotten whose request it was, so each of them is told: a
-// listener has one.
-func tellTooLong(ctx *fasthttp.RequestCtx, handler fasthttp.RequestHandler, bodies map[string]int) {
-	for path := range bodies {
-		ctx.Request.Reset()
-		ctx.SetUserValue(tooLong{}, true)
-		ctx.Request.Header.SetMethod(fasthttp.MethodPost)
-		ctx.Request.SetRequestURI(path)
-		handler(ctx)
-	}
-}
-
-type tooLong struct{}
-
-// TooLong tells whether a request had a body that was too long. It then has none, and no
-// fields, and is only there to be counted.
-func TooLong(ctx *fasthttp.RequestCtx) bool { return ctx.UserValue(tooLong{}) != nil }
 
 // unreadable answers what is not HTTP, or too long.
 func unreadable(ctx *fasthttp.RequestCtx, err error) {

@@ -54,7 +54,7 @@ func serve(t *testing.T, d Dialect, log io.Writer) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := NewServer(gate.Handler(d), nil)
+	server := NewServer(gate.Handler(d), Body{})
 	go server.Serve(l)
 	t.Cleanup(func() { server.Shutdown() })
 	return l.Addr().String()
@@ -252,7 +252,7 @@ func TestAProxyMayWantTheLocationBesideThe401(t *testing.T) {
 func TestNothingIsDecidedByWhatAnUntrustedPeerSays(t *testing.T) {
 	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.Nop(),
 		Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
-	addr := listen(t, gate.Handler(forwarded), nil)
+	addr := listen(t, gate.Handler(forwarded), Body{})
 	for _, text := range []string{
 		asked("preflight", "OPTIONS", "Origin: https://other.example", "Access-Control-Request-Method: PUT"),
 		asked("sign_in=/login", "GET", "Sec-Fetch-Mode: navigate"),
@@ -293,7 +293,7 @@ func TestTheTimeOfARequestIsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var at time.Time
-	s := NewServer(func(ctx *fasthttp.RequestCtx) { at = began(ctx) }, nil)
+	s := NewServer(func(ctx *fasthttp.RequestCtx) { at = began(ctx) }, Body{})
 	served := make(chan error)
 	go func() { served <- s.Serve(l) }()
 	defer func() { l.Close(); <-served }()
@@ -402,7 +402,7 @@ func TestAPeerThatIsNotBelievedIsWarnedOf(t *testing.T) {
 	log := make(events, 9)
 	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.New(log), Decided: None,
 		Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
-	addr := listen(t, gate.Handler(plain), nil)
+	addr := listen(t, gate.Handler(plain), Body{})
 	send(t, addr, request("", "Authorization: Bearer ada"))
 	for range 2 {
 		send(t, addr, request("", "Authorization: Bearer ada", "X-Forwarded-For: 203.0.113.9"))

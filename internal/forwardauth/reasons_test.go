@@ -102,7 +102,7 @@ func answerTo(t *testing.T, reason resolver.Reason, f finding, query string) str
 		Resolver: func(policy.Rule) (resolver.Resolver, error) { return f, nil },
 		Reader:   resolver.NewReader("", nil), Trusted: Trusted{netip.MustParsePrefix("127.0.0.0/8")}, Log: zerolog.New(log), Decided: All,
 	}
-	resp, body := send(t, listen(t, gate.Handler(plain), nil), request(query, "Authorization: Bearer x"))
+	resp, body := send(t, listen(t, gate.Handler(plain), Body{}), request(query, "Authorization: Bearer x"))
 	if got := <-log; !strings.Contains(got, `"reason":"`+string(reason)+`"`) {
 		t.Fatalf("another reason: %s", got)
 	}

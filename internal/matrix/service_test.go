@@ -94,8 +94,7 @@ func (s *service) serve(t *testing.T, routes map[string]fasthttp.RequestHandler)
 		if handler := routes[string(ctx.Path())]; handler != nil {
 			handler(ctx)
 		}
-	},
-		map[string]int{"/hooks/authgear": webhook.MaxBody})
+	}, forwardauth.Body{Path: "/hooks/authgear", Most: webhook.MaxBody})
 	go server.Serve(l)
 	t.Cleanup(func() { server.Shutdown() })
 	s.url = "http://" + l.Addr().String()

@@ -15,7 +15,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"authgear-forward-auth/internal/forwardauth"
 	"authgear-forward-auth/internal/turn"
 )
 
@@ -67,15 +66,15 @@ func Handler(secrets func() []string, forget func(Event), count func(kind, outco
 			ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 			return
 		}
-		if forwardauth.TooLong(ctx) {
-			count(other, tooLarge)
-			ctx.SetStatusCode(status(tooLarge))
-			return
-		}
 		kind, outcome := r.receive(ctx.Request.Body(), ctx.Request.Header.Peek("x-authgear-body-signature"))
 		count(kind, outcome)
 		ctx.SetStatusCode(status(outcome))
 	}
+}
+
+// TooLong returns what counts a delivery of more than [MaxBody], which no Handler is given.
+func TooLong(count func(kind, outcome string)) func() {
+	return func() { count(other, tooLarge) }
 }
 
 func status(outcome string) int {
