@@ -39,7 +39,7 @@ func TestACrowdOfConnectionsKeepsNobodyOut(t *testing.T) {
 			t.Errorf("/healthz: status %d", status)
 		}
 	}
-	for _, want := range []string{"too many connections (", "too many connections to the admin listener"} {
+	for _, want := range []string{"too many connections\"", "too many connections to the admin listener"} {
 		if !strings.Contains(p.Output(), want) {
 			t.Errorf("the log does not tell of %s: %s", want, p.Output())
 		}

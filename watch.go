@@ -132,7 +132,7 @@ func (w *watch) makeRoom() {
 			idlest = c
 		}
 	}
-	w.crowded(fmt.Errorf("%d are the most that leave files for all else: the idlest one is closed for each new one", w.most))
+	w.crowded(fmt.Errorf("%d are taken, so that there are files for all else (see LimitNOFILE): the idlest one is closed for each new one", w.most))
 	if idlest != nil {
 		delete(w.conns, idlest)
 		idlest.under.Close()
