@@ -246,6 +246,10 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	case "false":
 		return nil, &InvalidError{Reason: SessionInvalid, ClearCookie: r.clearCookie(&resp.Header)}
 	}
+	resp.Header.SetNoDefaultContentType(true)
+	if kind := resp.Header.ContentType(); len(kind) > 0 && len(resp.Header.Peek("X-Robots-Tag")) == 0 { // Authgear's has the one and not the other
+		return nil, unavailable("the resolver's 200 is an empty page (%s), which is not Authgear's: does something else answer at %s?", kind, r.url)
+	}
 	return nil, invalid(UnknownToken, "Authgear does not know the credential: it is expired, revoked or not its own")
 }
 

@@ -103,6 +103,7 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 			http.Redirect(w, r, "https://elsewhere/", http.StatusFound)
 		}, "AUTHGEAR_RESOLVER_URL"},
 		{"a login page", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>Sign in")) }, "login page"},
+		{"an empty page", field("Content-Type", "text/html"), "text/html"},
 		{"neither true nor false", field("X-Authgear-Session-Valid", "yes"), "neither true nor false"},
 		{"fields without the verdict", field("X-Authgear-User-Id", "ada"), "Session-Valid"},
 		{"a field twice", but("User-Id", "ada", "bob"), "twice"},
