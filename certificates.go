@@ -115,17 +115,17 @@ func (c *certificates) read() error {
 	if err != nil {
 		return fmt.Errorf("AUTHGEAR_TLS_CERT, AUTHGEAR_TLS_KEY: %w: they take the certificate, with those between it and its CA behind it, and its key, both as PEM", err)
 	}
-	unfit := unfit(pair.Leaf)
-	if unfit != nil && c.fit() {
+	why := unfit(pair.Leaf)
+	if why != nil && c.fit() {
 		if time.Now().Before(pair.Leaf.NotBefore) {
 			c.due = pair.Leaf.NotBefore
 		}
-		return unfit
+		return why
 	}
 	config.Certificates = []tls.Certificate{pair}
 	c.inForce.Store(config)
-	if unfit != nil { // there is no better one, and peers that do not look can go on
-		c.log.Warn().Err(unfit).Msg("the certificate is in force, but peers will refuse it")
+	if why != nil { // there is no better one, and peers that do not look can go on
+		c.log.Warn().Err(why).Msg("the certificate is in force, but peers will refuse it")
 		return nil
 	}
 	c.log.Info().Time("until", pair.Leaf.NotAfter).Msg("the certificate is in force")

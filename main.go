@@ -100,7 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func serve(ctx context.Context, stderr io.Writer, noCore error) error {
-	hangups := hangups() // first: until then one would end the process
+	hangup := hangups() // first: until then one would end the process
 	set, err := load()
 	log := newLogger(set, stderr)
 	certs, unread := loadCertificates(set, log)
@@ -138,7 +138,7 @@ func serve(ctx context.Context, stderr io.Writer, noCore error) error {
 	}
 
 	// What changes meanwhile? Files and keys, which are read again at SIGHUP.
-	go reload(ctx, log, hangups, set.reread(signed, service.keys, certs))
+	go reload(ctx, log, hangup, set.reread(signed, service.keys, certs))
 	if set.Mode != resolverOnly {
 		go service.keys.Run(ctx)
 	}
