@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/http"
 	"os/exec"
@@ -115,5 +118,43 @@ func TestATokenWithoutAnEndMayBeForgotten(t *testing.T) {
 	proxytest.Eventually(t, "the other replica knows", func() bool { return ask(t, replicas[1], "Authorization: Bearer "+token).StatusCode == 401 })
 	if resp := ask(t, replicas[0], "Authorization: Bearer "+token); resp.StatusCode != 401 {
 		t.Errorf("status %d, want 401", resp.StatusCode)
+	}
+}
+
+// In mode jwt an event is all that tells, and each replica must know it: one that ended the
+// user's sessions refuses the tokens from before, and another refuses none.
+func TestAnEventOfOneReplicaIsKnownToAll(t *testing.T) {
+	t.Parallel()
+	const secret = "0123456789abcdef-webhook"
+	addr, _ := proxytest.Redis(t)
+	authgear := authgeartest.Start(t, authgeartest.Options{})
+	var replicas [2]*proxytest.Service
+	for i := range replicas {
+		s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_MODE=jwt", "AUTHGEAR_WEBHOOK_SECRET="+secret,
+			"AUTHGEAR_REDIS_URL=redis://"+addr, "AUTHGEAR_FLEET_SECRET=0123456789abcdef0123456789abcdef")
+		s.Start()
+		replicas[i] = s
+		proxytest.Eventually(t, "it takes part", func() bool { _, body := operator(t, s, "/readyz"); return body == "ready\n" })
+	}
+	token := "Authorization: Bearer " + authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))
+	tell := func(kind string) {
+		body := fmt.Sprintf(`{"id":%q,"seq":1,"type":%q,"payload":{"user":{"id":"ada","is_disabled":true}},"context":{"timestamp":%d}}`, kind, kind, time.Now().Unix()+1)
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(body))
+		resp, _ := proxytest.Raw(t, replicas[0].Addr, fmt.Sprintf("POST /hooks/authgear HTTP/1.1\r\nHost: auth\r\nContent-Length: %d\r\nX-Authgear-Body-Signature: %x\r\n\r\n%s", len(body), mac.Sum(nil), body))
+		if resp.StatusCode != 200 {
+			t.Fatalf("%s: status %d", kind, resp.StatusCode)
+		}
+	}
+	tell("user.profile.updated")
+	time.Sleep(300 * time.Millisecond) // the other replica is told
+	for i, s := range replicas {
+		if resp := ask(t, s, token); resp.StatusCode != 200 {
+			t.Errorf("replica %d: %d after an event that ended nothing", i, resp.StatusCode)
+		}
+	}
+	tell("user.disabled")
+	for _, s := range replicas {
+		proxytest.Eventually(t, "the token is refused", func() bool { return ask(t, s, token).StatusCode == 401 })
 	}
 }

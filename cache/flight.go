@@ -118,7 +118,7 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	if refused && f.signed != nil && e != nil { // what is known is from before, and has no grace
 		c.marks.key(key, keyMark{at: e.answer.Load().asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})
 	}
-	f.atOnce = f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && !refused && c.marks.allowSigned(key, f.signed)
+	f.atOnce = !final && f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && !refused && c.marks.allowSigned(key, f.signed)
 	close(f.verified)
 	if final {
 		cancel()

@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"crypto/cipher"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -130,6 +131,55 @@ func TestTheKeyIsOfAllTheText(t *testing.T) {
 				t.Errorf("%q has the key of %q, or two of its own", text, other)
 			}
 			keys[w.key] = text
+		}
+	}
+}
+
+// Of more cookies than net/http reads, none counts.
+func TestTooManyCookiesAreNone(t *testing.T) {
+	for n, want := range map[int]int{maxCookies - 1: 1, maxCookies: 0} {
+		c := NewReader("", nil).Read(nil, nil, lines("a=b", strings.Repeat("a=b; ", n-1)+"session=x"))
+		if len(c.List) != want {
+			t.Errorf("beside %d others: %d credentials, want %d", n, len(c.List), want)
+		}
+	}
+}
+
+// answers are given to one question after the other.
+type answers []error
+
+func (a *answers) Resolve(context.Context, Credentials) (*Session, error) {
+	if len(*a) == 0 {
+		return nil, errors.New("one question too many")
+	}
+	err := (*a)[0]
+	*a = (*a)[1:]
+	return nil, err
+}
+
+func TestWhatIsToldOfSeveralBadCredentials(t *testing.T) {
+	const line = "session=; Path=/"
+	expired, unknown, gone := invalid(Expired, ""), invalid(UnknownToken, ""), &InvalidError{Reason: SessionInvalid, ClearCookie: line}
+	for _, tt := range []struct {
+		name    string
+		answers answers
+		reason  Reason
+		line    string
+	}{
+		{"the first is the one that was meant", answers{expired, unknown}, Expired, ""},
+		{"the second clears the cookie", answers{expired, gone}, Expired, line},
+		{"Authgear itself would look no further", answers{gone}, SessionInvalid, line},
+		{"nobody judges them", answers{ErrNotMine, ErrNotMine}, UnknownToken, ""},
+		{"the second cannot be judged now", answers{expired, unavailable("down")}, ResolverUnavailable, ""},
+	} {
+		turn := InTurn{Next: &tt.answers}
+		_, err := turn.Resolve(t.Context(), Credentials{List: []Credential{{Bearer, "eyJ.a.b"}, {IDPSession, "x"}}})
+		var inv *InvalidError
+		if !errors.As(err, &inv) {
+			inv = new(InvalidError)
+		}
+		if ReasonOf(err) != tt.reason || inv.ClearCookie != tt.line || len(tt.answers) > 0 {
+			t.Errorf("%s: %v (%+v), %d answers not asked for", tt.name, err, inv, len(tt.answers))
 		}
 	}
 }

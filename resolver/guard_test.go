@@ -154,3 +154,48 @@ func TestAFloodDoesNotLookLikeAnOutage(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// Only one question finds out whether Authgear is back; that others are not put is the same
+// outage as before.
+func TestOneQuestionFindsOutWhetherAuthgearIsBack(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		b.down.Store(true)
+		for range failuresToOpen {
+			g.Resolve(context.Background(), Credentials{})
+		}
+		time.Sleep(probeEvery + time.Nanosecond)
+		before := b.calls.Load()
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if _, err := g.Resolve(context.Background(), Credentials{}); reasonOf(err) != ResolverUnavailable {
+					t.Errorf("%v, want an outage", err)
+				}
+			})
+		}
+		all.Wait()
+		if n := b.calls.Load() - before; n != 1 {
+			t.Errorf("%d questions, want 1", n)
+		}
+	})
+}
+
+// said is what Authgear says of everybody.
+type said struct{ error }
+
+func (s said) Resolve(context.Context, Credentials) (*Session, error) { return nil, s.error }
+
+// That credentials are no good is as good an answer as any: who sends bad ones ends nothing.
+func TestBadCredentialsAreNoOutage(t *testing.T) {
+	for _, bad := range []error{invalid(UnknownToken, ""), invalid(SessionInvalid, "")} {
+		g := NewGuard(said{bad}, func(err error) { t.Errorf("warned of %v", err) })
+		for range 4 * failuresToOpen {
+			if _, err := g.Strangers().Resolve(t.Context(), Credentials{}); err != bad {
+				t.Fatalf("got %v", err)
+			}
+		}
+		if g.Away() {
+			t.Error("Authgear is taken to be away")
+		}
+	}
+}

@@ -166,3 +166,12 @@ func TestATokenHasOneText(t *testing.T) {
 		t.Errorf("the token itself: %v", err)
 	}
 }
+
+// A sign-in before all time is at none that is known.
+func TestATimeOfSignInThatIsNone(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	token := s.JWT(s.AddUser(authgeartest.User{ID: "ada"}), set("auth_time", -5))
+	if got, err := resolve(verifier(t, s), token); err != nil || got.AuthenticatedAt != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -465,3 +465,14 @@ func TestAnOlderFetchUndoesNoRenewal(t *testing.T) {
 		t.Errorf("the keys are %q, want the new one alone", kids)
 	}
 }
+
+// Authgear's main server may refuse some user agents.
+func TestTheIssuerIsToldNoUserAgent(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	asked := make(chan http.Header, 1)
+	s.Fail("keys", func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header })
+	NewKeys(s.Origin(), 10*time.Second, func(error) {}).Renew()
+	if got := (<-asked)["User-Agent"]; got != nil {
+		t.Errorf("User-Agent: %q", got)
+	}
+}

@@ -326,9 +326,9 @@ func (f fields) session() (*Session, error) {
 // if there is one that a field may hold. No other Set-Cookie of the resolver concerns
 // the client.
 func (r *Remote) clearCookie(h *fasthttp.ResponseHeader) string {
-	for _, line := range h.PeekAll(fasthttp.HeaderSetCookie) {
+	for name, line := range h.All() { // PeekAll makes one line of all
 		text := string(line)
-		if strings.HasPrefix(text, r.cookies[IDPSession]+"=;") && isVisible(strings.ReplaceAll(text, " ", "")) {
+		if string(name) == fasthttp.HeaderSetCookie && strings.HasPrefix(text, r.cookies[IDPSession]+"=;") && isVisible(strings.ReplaceAll(text, " ", "")) {
 			return text
 		}
 	}

@@ -110,6 +110,9 @@ func TestWhatIsNoAnswerIsAnOutage(t *testing.T) {
 		{"no user", but("User-Id"), "id"},
 		{"half an answer", but("User-Verified"), "User-Verified"},
 		{"a time that is none", but("Session-Authenticated-At", "yesterday"), "Authenticated-At"},
+		{"a time before all time", but("Session-Authenticated-At", "-1"), "Authenticated-At"},
+		{"roles that no field may hold", but("User-Roles", "a\x80b"), "roles"},
+		{"an amr that no field may hold", but("Session-Amr", "pwd\tmfa"), "amr"},
 		{"a user id that no field may hold", but("User-Id", "a\x80da"), "id"},
 		{"too slow", func(_ http.ResponseWriter, r *http.Request) { time.Sleep(time.Second) }, "timeout"},
 		{"cut off", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ""},
@@ -384,4 +387,144 @@ func remoteAt(s *authgeartest.Server, front string) *resolver.Remote {
 	endpoint, _ := url.Parse(s.Origin())
 	at, _ := url.Parse(front + "/resolve")
 	return resolver.NewRemote(resolver.RemoteOptions{Endpoint: endpoint, URL: at, Timeout: 2 * time.Second})
+}
+
+// vouch answers as Authgear does for ada, with more fields.
+func vouch(w http.ResponseWriter, more map[string]string) {
+	for name, value := range map[string]string{"Session-Valid": "true", "User-Id": "ada", "User-Anonymous": "false", "User-Verified": "false", "User-Can-Reauthenticate": "false", "Session-Amr": ""} {
+		w.Header()["X-Authgear-"+name] = []string{value}
+	}
+	for name, value := range more {
+		w.Header()["X-Authgear-"+name] = []string{value}
+	}
+}
+
+// What Authgear says was true when it was asked, and perhaps not when the answer came.
+func TestASessionIsConfirmedWhenTheQuestionIsPut(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	var arrived time.Time
+	s.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) {
+		arrived = time.Now()
+		vouch(w, nil)
+	})
+	if got, err := resolve(remoteOf(s), "token"); err != nil || got.Confirmed.IsZero() || got.Confirmed.After(arrived) {
+		t.Errorf("%+v, %v, want that it was confirmed before %s", got, err, arrived)
+	}
+}
+
+func TestAQuestionEndsWhenNobodyWaits(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	end := make(chan bool)
+	defer close(end)
+	s.Fail("resolver", func(http.ResponseWriter, *http.Request) { <-end })
+	at, _ := url.Parse(s.Origin())
+	r := resolver.NewRemote(resolver.RemoteOptions{Endpoint: at, URL: at.JoinPath("/_resolver/resolve"), Timeout: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Resolve(ctx, resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: "token"}}})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if reasonOf(err) != resolver.ResolverUnavailable {
+			t.Errorf("%v, want an outage", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
+// A user may have many roles.
+func TestALongAnswerIsRead(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	roles := strings.Repeat("a_role_with_a_name_of_forty_characters_,", 700) + "admin"
+	s.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { vouch(w, map[string]string{"User-Roles": roles}) })
+	if got, err := resolve(remoteOf(s), "token"); err != nil || got.Roles != roles {
+		t.Errorf("%.200v, %v", got, err)
+	}
+}
+
+// How an address is written where it comes from is no part of it.
+func TestTheClientsAddressIsToldAsItIs(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	for ip, want := range map[string]string{"::ffff:203.0.113.9": "203.0.113.9", "fe80::1%eth0": "fe80::1", "2001:db8::1": "2001:db8::1"} {
+		c := resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: "t"}}, Client: func() resolver.Client { return resolver.Client{IP: netip.MustParseAddr(ip)} }}
+		remoteOf(s).Resolve(t.Context(), c)
+		if got := s.LastResolve().Header.Get("X-Forwarded-For"); got != want {
+			t.Errorf("%s: Authgear was told %q, want %q", ip, got, want)
+		}
+	}
+}
+
+// Of what the resolver sets, only the line that takes a dead session cookie away concerns the
+// client, and only what a field may hold.
+func TestOnlyTheLineThatClearsTheCookieIsPassedOn(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	const clears = "session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly"
+	for _, tt := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{clears}, clears},
+		{[]string{"session=another; Path=/"}, ""},
+		{[]string{"my_session=; Path=/"}, ""},
+		{[]string{"session=; Path=/\x80"}, ""},
+		{nil, ""},
+	} {
+		s.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["X-Authgear-Session-Valid"] = []string{"false"}
+			w.Header()["Set-Cookie"] = tt.lines
+		})
+		_, err := resolve(remoteOf(s), "token")
+		var inv *resolver.InvalidError
+		if !errors.As(err, &inv) || inv.Reason != resolver.SessionInvalid || inv.ClearCookie != tt.want {
+			t.Errorf("%q: %+v, want %q", tt.lines, inv, tt.want)
+		}
+	}
+}
+
+// A kept connection may end just when it is used again.
+func TestAConnectionThatHasEndedIsNoOutage(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 4096))
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Authgear-Session-Valid: false\r\n\r\n")
+			c.Close()
+		}
+	}()
+	u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/resolve"}
+	r := resolver.NewRemote(resolver.RemoteOptions{Endpoint: u, URL: u, Timeout: 10 * time.Second})
+	for range 5 {
+		if _, err := resolve(r, "token"); !errors.Is(err, resolver.ErrInvalid) {
+			t.Errorf("%v, want Authgear's answer", err)
+		}
+		time.Sleep(10 * time.Millisecond) // it has ended
+	}
+}
+
+// What stands before Authgear, such as a balancer, may set cookies of its own.
+func TestACookieOfTheBalancerChangesNothing(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	const clears, other = "session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly", "BALANCER=secret; Path=/; Expires=Fri, 01 Jan 2100 00:00:00 GMT"
+	for _, lines := range [][]string{{clears}, {other, clears}, {clears, other}} {
+		s.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["X-Authgear-Session-Valid"] = []string{"false"}
+			w.Header()["Set-Cookie"] = lines
+		})
+		_, err := resolve(remoteOf(s), "token")
+		if inv, ok := errors.AsType[*resolver.InvalidError](err); !ok || inv.ClearCookie != clears {
+			t.Errorf("%q: %v, %+v", lines, err, inv)
+		}
+	}
 }

@@ -56,6 +56,9 @@ func TestAStrangersPageIsNotAnswered(t *testing.T) {
 		{"a page of a name beside it", "GET /status", []string{"Sec-Fetch-Site: same-site"}, 403},
 		{"an older browser, another origin", "GET /status", []string{"Origin: https://stranger.example"}, 403},
 		{"an older browser, no origin", "GET /status", []string{"Origin: null"}, 403},
+		{"an older browser, an origin that cannot be read", "GET /status", []string{"Origin: http://[::1"}, 403},
+		{"localhost, with its last dot", "GET /status", []string{"Host: localhost.:4181"}, 200},
+		{"a name that ends as ours do, but for the dot", "GET /status", []string{"Host: not-cluster.local:4181"}, 403},
 		{"a name that leads here (DNS rebinding)", "GET /status", []string{"Host: stranger.example:4181"}, 403},
 		{"the same, with its own origin", "GET /status", []string{"Host: stranger.example:4181", "Origin: http://stranger.example:4181"}, 403},
 		{"explain from another site", "POST /explain", []string{"Sec-Fetch-Site: cross-site"}, 403},
@@ -82,7 +85,7 @@ func TestAStrangersPageIsNotAnswered(t *testing.T) {
 			if v := resp.Header.Peek("Access-Control-Allow-Origin"); v != nil {
 				t.Errorf("another origin may read it: %s", v)
 			}
-			for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"} {
+			for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin"} {
 				if got := string(resp.Header.Peek(name)); got != want {
 					t.Errorf("%s: %q, want %q", name, got, want)
 				}

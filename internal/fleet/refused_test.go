@@ -123,3 +123,55 @@ func TestAReplicaThatWasAwayTakesNothingBeforeItHasReadAll(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may write to Redis may copy what is sealed under the same name.
+func TestARefusalIsNoConfirmationAndNoneIsARefusal(t *testing.T) {
+	r := startRedis(t)
+	one := join(t, r)
+	name := one.secrets.name(revoked.Key())
+	one.Refuse(revoked, time.Now().Add(time.Hour))
+	eventually(t, "it is shared", func() bool { return isRefused(t, one) })
+	r.do(t, "rename", refusedKey(name), valueKey(name))
+	if s, err := one.Known().Resolve(t.Context(), revoked); !errors.Is(err, resolver.ErrNotMine) {
+		t.Errorf("a refusal in the place of a confirmation: %+v, %v", s, err)
+	}
+	one.Fleet.share(name, &resolver.Session{UserID: "ada"}, time.Now(), false)
+	r.do(t, "rename", valueKey(name), refusedKey(name))
+	if s, err := one.Known().Resolve(t.Context(), revoked); !errors.Is(err, resolver.ErrNotMine) {
+		t.Errorf("a confirmation in the place of a refusal: %+v, %v", s, err)
+	}
+}
+
+// What Authgear says to a replica that has no lease counts, too.
+func TestWhatIsWorthlessIsTakenFromTheFleetWithoutALease(t *testing.T) {
+	r := startRedis(t)
+	one, two := join(t, r), join(t, r)
+	one.Asking(&authgear{}).Resolve(t.Context(), bearer("t"))
+	eventually(t, "it is shared", func() bool { _, err := two.Known().Resolve(t.Context(), bearer("t")); return err == nil })
+	r.do(t, "set", leaseKey(one.secrets.name(bearer("t").Key())), "another replica")
+	if _, err := two.Asking(nobody).Resolve(t.Context(), notBefore(bearer("t"), time.Now())); !errors.Is(err, resolver.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if s, err := one.Known().Resolve(t.Context(), bearer("t")); !errors.Is(err, resolver.ErrNotMine) {
+		t.Errorf("it is still shared: %+v, %v", s, err)
+	}
+}
+
+// Nor does a replica that has not read the events take an answer instead of asking.
+func TestAReplicaThatHasNotReadAllAsks(t *testing.T) {
+	r := startRedis(t)
+	one, two := join(t, r), join(t, r)
+	one.Asking(&authgear{}).Resolve(t.Context(), bearer("t"))
+	eventually(t, "it is shared", func() bool { _, err := two.Known().Resolve(t.Context(), bearer("t")); return err == nil })
+	for range 10 {
+		two.reads.Store(false)
+		s, err := two.Asking(resolverFunc(func() (*resolver.Session, error) { return nil, errors.New("asked") })).Resolve(t.Context(), bearer("t"))
+		if !two.reads.Load() { // else it has just read them
+			if err == nil {
+				t.Errorf("it took %+v", s)
+			}
+			return
+		}
+	}
+	t.Error("it reads them all the time")
+}

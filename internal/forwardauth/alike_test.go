@@ -28,6 +28,11 @@ func TestAnAnswerIsTheSameHoweverItIsMade(t *testing.T) {
 			CanReauthenticate: resolver.Fact(i / 9 % 3), Roles: pick(1), AMR: pick(3), ClientID: pick(9), Scope: pick(27),
 		})
 	}
+	for i := range 27 { // and some differ in one fact alone
+		sessions = append(sessions, &resolver.Session{
+			UserID: fmt.Sprint("alike-", i), Anonymous: resolver.Fact(i % 3), Verified: resolver.Fact(i / 3 % 3), CanReauthenticate: resolver.Fact(i / 9), Roles: "of all",
+		})
+	}
 	for range 3 {
 		for i, s := range sessions {
 			var h fasthttp.ResponseHeader

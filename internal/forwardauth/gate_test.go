@@ -186,6 +186,7 @@ func TestAPreflightPassesAsAVisitorWhereThePolicySaysSo(t *testing.T) {
 		{"no Access-Control-Request-Method", "preflight", "OPTIONS", asks[:1], 401, "no_credential"},
 		{"OPTIONS of a user", "preflight", "OPTIONS", []string{"Authorization: Bearer ada"}, 200, "ok"},
 		{"what may be taken for another method", "preflight", "OPTIONS", append(asks[:2:2], "X-HTTP-Method-Override: DELETE"), 401, "no_credential"},
+		{"what some take for that, written otherwise", "preflight", "OPTIONS", append(asks[:2:2], "X_Http.Method-Override: DELETE"), 401, "no_credential"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			resp, _ := send(t, addr, asked(tt.policy, tt.method, tt.fields...))
@@ -215,6 +216,7 @@ func TestAPageIsSentToTheSignIn(t *testing.T) {
 		{"a form, for an old browser", "sign_in=/login", "POST", []string{"Accept: text/html"}, 401, ""},
 		{"a dead session", "sign_in=/login", "GET", []string{navigates, "Cookie: session=dead"}, 302, there},
 		{"a script", "sign_in=/login", "GET", []string{"Sec-Fetch-Mode: cors", "Accept: text/html"}, 401, ""},
+		{"an image", "sign_in=/login", "GET", []string{"Sec-Fetch-Mode: no-cors", "Accept: text/html"}, 401, ""},
 		{"an API", "sign_in=/login", "GET", []string{"Accept: */*"}, 401, ""},
 		{"the sign-in itself, not open to visitors by mistake", "sign_in=/orders", "GET", []string{navigates}, 401, ""},
 		{"where the policy says nothing of it", "role=admin", "GET", []string{navigates}, 401, ""},
@@ -237,6 +239,17 @@ func TestAPageIsSentToTheSignIn(t *testing.T) {
 				t.Errorf("Set-Cookie: %q", resp.Header.Get("Set-Cookie"))
 			}
 		})
+	}
+}
+
+// A proxy with small buffers would take a longer answer for an outage.
+func TestALongWayBackIsLeftOut(t *testing.T) {
+	addr := serve(t, forwarded, io.Discard)
+	for length, want := range map[int]string{maxLocation - 100: "/login?return_to=", maxLocation: "/login"} {
+		resp, _ := send(t, addr, request("?sign_in=/login", "Sec-Fetch-Mode: navigate", "X-Forwarded-Method: GET", "X-Forwarded-Uri: /"+strings.Repeat("x", length)))
+		if got := resp.Header.Get("Location"); resp.StatusCode != 302 || !strings.HasPrefix(got, want) || len(got) > maxLocation {
+			t.Errorf("%d bytes: status %d, Location %.40q of %d bytes, want %s", length, resp.StatusCode, got, len(got), want)
+		}
 	}
 }
 
@@ -398,6 +411,35 @@ func TestTheLogTellsWhyAndNoSecret(t *testing.T) {
 	}
 }
 
+// What stands before Authgear may refuse a long User-Agent.
+func TestTheBeginningOfTheUserAgentGoesAlong(t *testing.T) {
+	var ctx fasthttp.RequestCtx
+	var req fasthttp.Request
+	req.Header.SetUserAgent(strings.Repeat("x", 30<<10))
+	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, nil)
+	s := (&Gate{Reader: resolver.NewReader("", nil)}).read(&ctx)
+	defer s.release()
+	if n := len(s.credentials.Client().UserAgent); n != 1024 {
+		t.Errorf("%d bytes of it", n)
+	}
+}
+
+// A preflight has no error, whatever the request had whose memory it uses.
+func TestNothingIsLeftOfTheRequestBefore(t *testing.T) {
+	log := make(events, 1)
+	addr := serve(t, forwarded, log)
+	for range 20 {
+		send(t, addr, asked("preflight", "GET", "Authorization: Bearer bad"))
+		if got := <-log; !strings.Contains(got, `"error":`) {
+			t.Fatalf("the log says %s", got)
+		}
+		send(t, addr, asked("preflight", "OPTIONS", "Origin: https://other.example", "Access-Control-Request-Method: PUT"))
+		if got := <-log; strings.Contains(got, `"error":`) {
+			t.Fatalf("the log says %s", got)
+		}
+	}
+}
+
 func TestAPeerThatIsNotBelievedIsWarnedOf(t *testing.T) {
 	log := make(events, 9)
 	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.New(log), Decided: None,
@@ -411,6 +453,17 @@ func TestAPeerThatIsNotBelievedIsWarnedOf(t *testing.T) {
 		t.Fatalf("%d events, want 1", len(log))
 	}
 	if got := <-log; !strings.Contains(got, `"peer":"127.0.0.1"`) || !strings.Contains(got, "AUTHGEAR_TRUSTED_PROXIES") {
+		t.Errorf("the log says %s", got)
+	}
+}
+
+// Of a peer that is not believed the log tells who it is, and nothing that it says.
+func TestTheLogDoesNotTellWhatAnUntrustedPeerSays(t *testing.T) {
+	log := make(events, 1)
+	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("10.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.New(log), Decided: All,
+		Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
+	send(t, listen(t, gate.Handler(forwarded), Body{}), asked("optional", "GET", "X-Forwarded-Host: app"))
+	if got := <-log; !strings.Contains(got, `"untrusted_peer":"127.0.0.1:`) || strings.Contains(got, "/orders") || strings.Contains(got, `"host"`) || strings.Contains(got, `"method"`) {
 		t.Errorf("the log says %s", got)
 	}
 }

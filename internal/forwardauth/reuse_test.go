@@ -5,12 +5,21 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
 	"authgear-forward-auth/internal/policy"
 	"authgear-forward-auth/resolver"
 )
+
+// slept returns a time that is so long before t by the clock on the wall, and the same by the
+// one that stands still while a machine sleeps: see step in the tests of resolver.
+func slept(t time.Time, d time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) -= uint64(d/time.Second) << 30
+	return t
+}
 
 // What nginx may reuse ends before the bound, the token and what the route asks for.
 func TestWhatAProxyReusesEndsInTime(t *testing.T) {
@@ -37,6 +46,7 @@ func TestWhatAProxyReusesEndsInTime(t *testing.T) {
 	}{
 		{"as the setting says", bound, "", confirmed(10 * time.Second), 5 * time.Second, 5 * time.Second},
 		{"up to the bound", bound, "", confirmed(28 * time.Second), 2 * time.Second, 2 * time.Second},
+		{"before the machine slept", bound, "", resolver.Session{UserID: "ada", Confirmed: slept(now, 28*time.Second)}, 2 * time.Second, 2 * time.Second},
 		{"past the bound", bound, "", confirmed(31 * time.Second), -time.Hour, 0},
 		{"confirmed by nobody yet", bound, "", resolver.Session{UserID: "ada"}, -1 << 63, 0},
 		{"up to the bound of the route", bound, "max_staleness=12s", confirmed(10 * time.Second), 2 * time.Second, 2 * time.Second},
@@ -77,6 +87,7 @@ func TestTheEndIsToldByTheProxysClock(t *testing.T) {
 		{"it does not tell", "127.0.0.1", "", time.Second, ""},
 		{"it tells nonsense", "127.0.0.1", "soon", time.Second, ""},
 		{"not a number", "127.0.0.1", "NaN", time.Second, ""},
+		{"beyond all time", "127.0.0.1", "1e300", time.Second, ""},
 		{"no proxy of ours", "198.51.100.1", "100.000", time.Second, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,6 +101,33 @@ func TestTheEndIsToldByTheProxysClock(t *testing.T) {
 			g.letReuse(&ctx, &policy.Rule{}, &resolver.Session{UserID: "ada"}, time.Now())
 			if got := string(ctx.Response.Header.Peek("X-Accel-Expires")); got != tt.want {
 				t.Errorf("X-Accel-Expires: %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A proxy reuses the answer about a user alone, and only one that can be told for how long.
+func TestOnlyTheAnswerAboutAUserIsReused(t *testing.T) {
+	reusing := plain
+	reusing.Reuses = true
+	for _, tt := range []struct {
+		name, query, authorization string
+		d                          Dialect
+		reused                     bool
+	}{
+		{"a user", "", "Bearer ada", reusing, true},
+		{"a proxy that cannot be told", "", "Bearer ada", plain, false},
+		{"a visitor", "?optional", "Basic x", reusing, false},
+		{"a bad credential", "?optional", "Bearer bad", reusing, false},
+		{"a denial", "?role=owner", "Bearer ada", reusing, false},
+		{"nobody", "", "Basic x", reusing, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			gate := &Gate{ProxyCache: 5 * time.Second, Trusted: Trusted{netip.MustParsePrefix("127.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.Nop(), Decided: None,
+				Resolver: func(policy.Rule) (resolver.Resolver, error) { return &resolver.InTurn{Next: population}, nil }}
+			resp, _ := send(t, listen(t, gate.Handler(tt.d), Body{}), request(tt.query, "Authorization: "+tt.authorization, "X-Original-Time: 100.000"))
+			if got := resp.Header.Get("X-Accel-Expires"); (got != "") != tt.reused {
+				t.Errorf("X-Accel-Expires: %q", got)
 			}
 		})
 	}

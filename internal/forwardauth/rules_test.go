@@ -1,10 +1,19 @@
 package forwardauth
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/netip"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"authgear-forward-auth/internal/policy"
+	"authgear-forward-auth/internal/turn"
+	"authgear-forward-auth/resolver"
 )
 
 // Whoever reaches the port may make up policies. They are read, and not kept.
@@ -20,5 +29,55 @@ func TestPoliciesThatAreMadeUpDoNotFillTheMemory(t *testing.T) {
 	}
 	if n := len(*r.known.Load()); n != maxRoutes {
 		t.Errorf("%d policies are kept, want %d", n, maxRoutes)
+	}
+}
+
+// Whoever tells who is asking may refuse a rule: what it promises cannot be kept.
+func TestNobodyPassesByARuleThatCannotBeKept(t *testing.T) {
+	gate := &Gate{Trusted: Trusted{netip.MustParsePrefix("127.0.0.0/8")}, Reader: resolver.NewReader("", nil), Log: zerolog.New(io.Discard), Decided: All,
+		Resolver: func(policy.Rule) (resolver.Resolver, error) {
+			return &resolver.InTurn{Next: population}, errors.New("Authgear confirms nothing here")
+		}}
+	addr := listen(t, gate.Handler(plain), Body{})
+	for range 2 { // nor when it was met before
+		if resp, _ := send(t, addr, request("?max_staleness=5s", "Authorization: Bearer ada")); resp.StatusCode != 500 {
+			t.Errorf("status %d, want 500", resp.StatusCode)
+		}
+	}
+}
+
+// To read a policy takes long enough that those whose policy is known go first.
+func TestANewPolicyTakesATurn(t *testing.T) {
+	var r routes
+	anybody := func(rule policy.Rule) (*route, error) { return &route{rule: rule}, nil }
+	if _, err := r.get([]byte("role=known"), anybody); err != nil {
+		t.Fatal(err)
+	}
+	var taken []*turn.Turn
+	for err := error(nil); err == nil; {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		one := new(turn.Turn)
+		err = one.Take(ctx)
+		cancel()
+		taken = append(taken, one)
+	}
+	if _, err := r.get([]byte("role=known"), anybody); err != nil {
+		t.Error(err)
+	}
+	read := make(chan error)
+	go func() {
+		_, err := r.get([]byte("role=new"), anybody)
+		read <- err
+	}()
+	select {
+	case <-read:
+		t.Error("it was read before its turn")
+	case <-time.After(20 * time.Millisecond):
+		for _, one := range taken {
+			one.Leave()
+		}
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
 	}
 }

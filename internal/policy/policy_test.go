@@ -51,6 +51,7 @@ func TestDecide(t *testing.T) {
 		{"signed in recently", "signed_in_within=61m", ada, nil, Verdict{Allow, resolver.OK}},
 		{"signed in too long ago", "signed_in_within=59m", ada, nil, Verdict{Forbid, resolver.SignInTooOld}},
 		{"signed in at an unknown time", "signed_in_within=59m", opaque, nil, Verdict{Forbid, resolver.SignInTooOld}},
+		{"signed in at an unknown time, where any time will do", "signed_in_within=876000h", opaque, nil, Verdict{Forbid, resolver.SignInTooOld}},
 		{"signed in tomorrow", "signed_in_within=59m", tomorrow, nil, Verdict{Forbid, resolver.SignInTooOld}},
 		{"signed in in milliseconds", "signed_in_within=59m", inMilliseconds, nil, Verdict{Forbid, resolver.SignInTooOld}},
 		{"signed in in a minute, by another clock", "signed_in_within=59m", inAMinute, nil, Verdict{Allow, resolver.OK}},
