@@ -110,9 +110,9 @@ func TestASnippetHasTheSettingsInForce(t *testing.T) {
 		{"a policy in Traefik", "", "-policy verified traefik/dynamic.yml", []string{"/traefik?verified\n"}},
 		{"a policy in Caddy", "", "caddy -policy verified", []string{`import authgear "verified"`}},
 		{"a policy in HAProxy", "", "haproxy -policy verified", []string{"str(?verified)\n    http-request set-var(txn.authgear_policy) str(?optional)"}},
-		{"a sign-in in nginx", "", "nginx -sign-in /enter -policy verified", []string{"/nginx?verified&sign_in=/enter;", "/nginx?role=admin&sign_in=/enter;", "\n        location = /enter {"}},
+		{"a sign-in in nginx", "", "nginx -sign-in /enter -policy verified", []string{"/nginx?verified&sign_in=/enter;", "/nginx?role=admin&sign_in=/enter;", "\n        location = /enter {", `"~^/enter(\?|$)" 1;`}},
 		{"a sign-in in Traefik", "", "traefik -sign-in /enter -policy verified", []string{"/traefik?verified&sign_in=/enter\n", "rule: Path(`/enter`)"}},
-		{"a sign-in in Caddy", "", "caddy -sign-in /enter -policy verified", []string{`import authgear "verified&sign_in=/enter"`, "\n\t\thandle /enter {"}},
+		{"a sign-in in Caddy", "", "caddy -sign-in /enter -policy verified", []string{`import authgear "verified&sign_in=/enter"`, "\n\t\t@login vars_regexp {http.request.uri} `^/enter(\\?|$)`\n\t\thandle @login {"}},
 		{"a sign-in in HAProxy", "", "haproxy -sign-in /enter -policy verified", []string{"\n    http-request set-var(txn.authgear_policy) str(?verified&sign_in=/enter)", "if { path /enter }"}},
 		{"a sign-in below /admin/ in HAProxy", "", "haproxy -sign-in /admin/login", []string{"if admin or ambiguous\n    http-request set-var(txn.authgear_policy) str(?optional) if { path /admin/login }"}},
 	} {

@@ -3,6 +3,7 @@ package caddy
 
 import (
 	_ "embed"
+	"regexp"
 	"strings"
 
 	"authgear-forward-auth/internal/forwardauth"
@@ -39,6 +40,6 @@ func SignIn(path string) []string {
 		"#signin ", "",
 		`import authgear ""`, `import authgear "sign_in=` + path + `"`,
 		`import authgear "role=admin"`, `import authgear "role=admin&sign_in=` + path + `"`,
-		"handle /login {", "handle " + path + " {",
+		"`^/login(", "`^" + regexp.QuoteMeta(path) + "(",
 	}
 }

@@ -278,7 +278,7 @@ func TestTheDoctorFindsAMissingLine(t *testing.T) {
 		title string
 		edits []string
 	}{
-		{"Visitors pass", []string{"auth_request /_authgear;", "auth_request /_authgear_optional;"}},
+		{"Visitors pass", []string{"/nginx;", "/nginx?optional;"}},
 		{"A client can forge who it is", []string{"proxy_set_header X-Authgear-User-Roles                $authgear_user_roles;", ""}},
 		{"A client can forge who it is, with another sign in the name", []string{"underscores_in_headers off;", "underscores_in_headers on;"}},
 		{"A client can turn its connection into one of HTTP/2", []string{"map $http_upgrade $upgrade {\n        default \"\";", "map $http_upgrade $upgrade {\n        default $http_upgrade;",

@@ -4,6 +4,7 @@ package nginx
 
 import (
 	_ "embed"
+	"regexp"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -36,6 +37,7 @@ func SignIn(path string) []string {
 		"?role=admin;", "?role=admin&sign_in=" + path + ";",
 		`?role=admin\n`, "?role=admin&sign_in=" + path + `\n`,
 		"location = /login {", "location = " + path + " {",
+		`"~^/login(`, `"~^` + regexp.QuoteMeta(path) + `(`,
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"slices"
@@ -110,6 +111,11 @@ func SignIn(t *testing.T, st *Stand) {
 	for _, path := range []string{SignInPath, SignInPath + "?return_to=%2Fx", "/public/"} {
 		_, s := st.Expect(t, 200, "GET", path, append(slices.Clip(browser), "X-Authgear-User-Id", "mallory")...)
 		expectIdentity(t, s)
+	}
+	for _, path := range []string{"/%" + hex.EncodeToString([]byte(SignInPath[1:2])) + SignInPath[2:], "/." + SignInPath, "/%2e" + SignInPath} {
+		if resp, body := st.Raw(t, path); resp.StatusCode == 200 && readSeen(t, []byte(body)).URI != SignInPath {
+			t.Errorf("%s: a visitor passes, and the application is asked for %s", path, body)
+		}
 	}
 	_, s := st.Expect(t, 200, "GET", SignInPath, bob...)
 	if got := s.Header.Get("X-Authgear-User-Id"); got != "bob" {

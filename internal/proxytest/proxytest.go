@@ -57,6 +57,7 @@ var stories = []story{
 	{"an expired token is challenged", anExpiredToken, nil},
 	{"two Authorization lines never pass", twoAuthorizationLines, nil},
 	{"a role opens its route and nobody else's", aRole, (*Stand).encodedSlash},
+	{"what is open to visitors is open only as it was sent", openAsSent, nil},
 	{"a target that is neither a path nor an http URL is refused", noPath, nil},
 	{"no forged field reaches the application", forgedFields, nil},
 	{"no malformed field reaches the application", malformedFields, nil},

@@ -98,6 +98,27 @@ func aRole(t *testing.T, st *Stand) {
 	}
 }
 
+// openAsSent checks that nobody passes as a visitor who asks the application for another path
+// than one that begins with /public/: not all read an escape, `//` and `.` as the proxy does.
+func openAsSent(t *testing.T, st *Stand) {
+	for _, path := range []string{
+		"/%70ublic/x", "/publi%63/", "/public%2fx", "/.//public/x", "/./public/x", "/%2e/public/x", "/x/../public/x", "/PUBLIC/x", "/public", "/x?/public/",
+	} {
+		resp, body := st.Raw(t, path)
+		if resp.StatusCode != 200 {
+			continue
+		}
+		if seen := readSeen(t, []byte(body)).URI; !strings.HasPrefix(seen, "/public/") {
+			t.Errorf("%s: a visitor passes, and the application is asked for %s", path, seen)
+		}
+	}
+	for _, path := range []string{"/public/", "/public/%70?x", "/public/a//b"} {
+		if resp, _ := st.Raw(t, path); resp.StatusCode != 200 {
+			t.Errorf("%s: status %d, want 200", path, resp.StatusCode)
+		}
+	}
+}
+
 // unlessRefused returns the status, or 400 if the proxy refuses such a path, or 301 if
 // it sends the client to /admin/.
 func (st *Stand) unlessRefused(path string, status int) int {
