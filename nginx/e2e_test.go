@@ -167,6 +167,25 @@ func TestARequestHasOneHost(t *testing.T) {
 	}
 }
 
+// What stands before the Host line nginx reads as the first server of the listen has it.
+func TestAnotherServerBefore(t *testing.T) {
+	stand := func(first string) *proxytest.Stand {
+		addr := proxytest.FreeAddr(t)
+		st := newStand(t, proxytest.FreeAddr(t),
+			"    map \"$host $http_host\"", "    server { listen "+addr+"; "+first+" return 404; }\n    map \"$host $http_host\"",
+			"server_name _;", "listen "+addr+"; server_name 127.0.0.1;")
+		st.URL = "http://" + addr
+		return st
+	}
+	st := stand("")
+	addr := strings.TrimPrefix(st.URL, "http://")
+	resp, body := proxytest.Raw(t, addr, "GET /public/ HTTP/1.1\r\nX_Authgear_User_Id: mallory\r\nA: "+strings.Repeat("x", 30<<10)+"\r\nHost: "+addr+"\r\nConnection: close\r\n\r\n")
+	if resp.StatusCode != 200 || strings.Contains(body, "mallory") {
+		t.Errorf("status %d: %.200s", resp.StatusCode, body)
+	}
+	proxytest.DoctorFinds(t, stand("underscores_in_headers on;"), "A client can forge who it is, with another sign in the name")
+}
+
 // nginx takes HTTP/2 with TLS alone.
 func TestHTTP2(t *testing.T) {
 	addr, listen := http2(t)

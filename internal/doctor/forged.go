@@ -97,6 +97,11 @@ func forgedFields(v *visit) {
 			}
 			v.find(f.p, "%s: %s", how, few(names))
 		}
+		// nginx reads what stands before Host as its first server has it.
+		early := forge(slices.Concat(spell("_"), spell("."), mixed("_"), mixed(".")))
+		if names := forged(v.send(request{early: early, fields: s.fields}).arrived, "-_."); len(names) > 0 {
+			v.find(aliasForged, "%s, before Host: %s", s.name, few(names))
+		}
 		a := v.send(request{fields: append([]string{"X-Authgear-Doctor", mark}, s.fields...)})
 		if a.has("X-Authgear-Doctor", mark) {
 			v.find(unknownPasses, "%s: X-Authgear-Doctor", s.name)

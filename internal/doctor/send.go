@@ -18,6 +18,7 @@ type request struct {
 	method   string
 	target   string   // path and query
 	fields   []string // name and value in turn
+	early    []string // the same, before the Host line
 	body     string
 	trailers []string // behind a chunked body
 	page     pageKind // what the echo answers
@@ -85,6 +86,9 @@ func (v *visit) text(q request, nonce string) string {
 	var b strings.Builder
 	line := func(name, value string) { fmt.Fprintf(&b, "%s: %s\r\n", name, value) }
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, target)
+	for i := 0; i < len(q.early); i += 2 {
+		line(q.early[i], q.early[i+1])
+	}
 	line("Host", v.URL.Host)
 	line(NonceField, nonce)
 	line("User-Agent", "authgear-forward-auth-doctor")
