@@ -151,15 +151,17 @@ func TestALocationReusesItsOwnAnswersAlone(t *testing.T) {
 func TestARequestHasOneHost(t *testing.T) {
 	st := newStand(t, proxytest.FreeAddr(t))
 	for request, want := range map[string]int{
-		"GET http://one.example/ HTTP/1.1\r\nHost: another.example\r\n":     400,
-		"GET http://one.example/ HTTP/1.1\r\nHost: one.example.another\r\n": 400,
-		"GET http://one.example/ HTTP/1.1\r\nHost: one.example@another\r\n": 400,
-		"GET http://one.example/ HTTP/1.1\r\nHost: one.example\r\n":         401,
-		"GET http://one.example:80/ HTTP/1.1\r\nHost: ONE.example:8080\r\n": 401,
-		"GET http://one.example/public/ HTTP/1.1\r\nHost: one.example.\r\n": 200,
-		"GET / HTTP/1.1\r\nHost: one.example:80\r\n":                        401,
-		"GET / HTTP/1.1\r\nHost: [::1]:80\r\n":                              401,
-		"GET / HTTP/1.0\r\n":                                                401,
+		"GET http://one.example/ HTTP/1.1\r\nHost: another.example\r\n":       400,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example.another\r\n":   400,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example@another\r\n":   400,
+		"GET http://one.example?x=/public/ HTTP/1.1\r\nHost: one.example\r\n": 400,
+		"GET http://one.example HTTP/1.1\r\nHost: one.example\r\n":            401,
+		"GET http://one.example/ HTTP/1.1\r\nHost: one.example\r\n":           401,
+		"GET http://one.example:80/ HTTP/1.1\r\nHost: ONE.example:8080\r\n":   401,
+		"GET http://one.example/public/ HTTP/1.1\r\nHost: one.example.\r\n":   200,
+		"GET / HTTP/1.1\r\nHost: one.example:80\r\n":                          401,
+		"GET / HTTP/1.1\r\nHost: [::1]:80\r\n":                                401,
+		"GET / HTTP/1.0\r\n":                                                  401,
 	} {
 		if resp, _ := proxytest.Raw(t, strings.TrimPrefix(st.URL, "http://"), request+"Connection: close\r\n\r\n"); resp.StatusCode != want {
 			t.Errorf("%q: status %d, want %d", request, resp.StatusCode, want)
