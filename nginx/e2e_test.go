@@ -1,8 +1,12 @@
 package nginx_test
 
 import (
+	"crypto/rand"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +113,41 @@ func TestNginxReusesA200ForAMoment(t *testing.T) {
 		}
 		if got := asked() - before; tt.reused && got > n/2 || !tt.reused && got < n {
 			t.Errorf("%s: the service was asked %d times for %d requests", tt.name, got, n)
+		}
+	}
+}
+
+// In a container /tmp is small: who downloads slowly, or uploads, must not fill it.
+func TestNoBodyIsKeptInAFile(t *testing.T) {
+	dir := proxytest.Dir(t)
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" {
+			io.CopyN(w, rand.Reader, 64<<20)
+		}
+		io.Copy(io.Discard, r.Body)
+	}))
+	defer page.Close()
+	st := newStand(t, proxytest.FreeAddr(t), "/tmp/authgear-nginx", dir+"/tmp", "server 127.0.0.1:8000;", "server "+strings.TrimPrefix(page.URL, "http://")+";")
+	for _, text := range []string{
+		"GET /public/x HTTP/1.1\r\nHost: app\r\n\r\n",
+		"POST /public/x HTTP/1.1\r\nHost: app\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 900_000),
+	} {
+		c, err := proxytest.Dial(strings.TrimPrefix(st.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// nginx opens such a file and removes its name at once.
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		open, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+		for _, fd := range open {
+			if name, _ := os.Readlink(fd); strings.HasPrefix(name, dir) {
+				t.Fatalf("nginx writes %s", name)
+			}
 		}
 	}
 }
