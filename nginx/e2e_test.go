@@ -2,10 +2,13 @@ package nginx_test
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/http/fcgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -257,11 +260,56 @@ func TestHTTP2(t *testing.T) {
 }
 
 func TestGRPC(t *testing.T) {
+	conf, err := os.ReadFile("nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(conf), "# ---- What the application receives")
+	block, _, _ = strings.Cut(block, "auth_request_set")
+	var fields string // each proxy_set_header of the server but these two, once more
+	for _, line := range strings.Split(block, "\n") {
+		if field, is := strings.CutPrefix(strings.TrimSpace(line), "proxy_set_header "); is && !strings.HasPrefix(field, "Upgrade ") && !strings.HasPrefix(field, "Connection ") {
+			fields += "grpc_set_header " + field + "\n"
+		}
+	}
 	addr, listen := http2(t)
 	st := newStand(t, proxytest.FreeAddr(t), append(listen,
 		"proxy_pass http://app;", "grpc_pass grpc://app;",
-		"proxy_set_header X-Authgear-", "grpc_set_header X-Authgear-")...)
+		"proxy_http_version 1.1;", "proxy_http_version 1.1;\n"+fields)...)
 	proxytest.GRPC(t, st, "https://"+addr)
+}
+
+// As docs/nginx.md says it of PHP.
+func TestFastCGI(t *testing.T) {
+	page, err := os.ReadFile("../docs/nginx.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, server, _ := strings.Cut(string(page), "to which `upstream app` leads.\n\n```nginx\n")
+	server, _, found := strings.Cut(server, "```")
+	if !found {
+		t.Fatal("docs/nginx.md has no server for FastCGI")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go fcgi.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(fcgi.ProcessEnv(r)) // what has no other place
+		json.NewEncoder(w).Encode(r.Header)
+	}))
+	inner := proxytest.FreeAddr(t)
+	server = strings.NewReplacer("127.0.0.1:8000", inner, "include fastcgi_params;", "fastcgi_param REQUEST_METHOD $request_method; fastcgi_param SERVER_PROTOCOL $server_protocol; fastcgi_param REQUEST_URI $request_uri;",
+		"unix:/run/php/php-fpm.sock", l.Addr().String()).Replace(server)
+	st := newStand(t, proxytest.FreeAddr(t), "server 127.0.0.1:8000;", "server "+inner+";", "    map \"$host $http_host\"", server+"    map \"$host $http_host\"")
+	for _, who := range [][]string{nil, st.User(authgeartest.User{ID: "bob"})} {
+		resp, body := st.Raw(t, "/public/x", append([]string{"X-Authgear-User-Id", "mallory", "X_Authgear_User_Id", "mallory", "X-Authgear-User-Roles", "mallory", "X-Original-URL", "mallory"}, who...)...)
+		if resp.StatusCode != 200 || strings.Contains(body, "mallory") || strings.Contains(body, `"X-Authgear-User-Id":["bob"]`) != (who != nil) {
+			t.Errorf("%q: status %d: %s", who, resp.StatusCode, body)
+		}
+	}
+	st.Expect(t, 401, "GET", "/x")
 }
 
 // http2 returns an address, and the edits by which nginx takes HTTP/2 there.

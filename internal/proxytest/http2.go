@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -116,13 +117,22 @@ func GRPC(t *testing.T, st *Stand, url string) {
 		}
 	}
 	for _, p := range st.people() {
-		resp, s := call(200, p.path, append(st.forged(), p.credentials...)...)
+		forged := st.forged()
+		for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Host", "X-Forwarded-For", "X-Forwarded-Proto"} {
+			forged = append(forged, name, "told.by.mallory")
+		}
+		resp, s := call(200, p.path, append(forged, p.credentials...)...)
 		expectIdentity(t, s, p.identity...)
 		if got := resp.Trailer.Get("Grpc-Status"); got != "0" || resp.Header.Get("Content-Type") != "application/grpc" {
 			t.Errorf("%s: grpc-status %q, %v", p.name, got, resp.Header)
 		}
 		if s.Header.Get("Te") != "trailers" {
 			t.Errorf("%s: the application is asked with TE: %q, which gRPC wants to be trailers", p.name, s.Header.Get("Te"))
+		}
+		for name, values := range s.Header {
+			if slices.Contains(values, "told.by.mallory") {
+				t.Errorf("%s: the client tells the application %s", p.name, name)
+			}
 		}
 	}
 	Found(t, grpc, "ok")
