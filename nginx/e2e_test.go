@@ -365,6 +365,18 @@ func TestDenialsHaveOurBodies(t *testing.T) {
 	}
 }
 
+// Waiting helps nobody whose fields are too long.
+func TestTooManyCookiesAreNoOutage(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t))
+	long := "a=" + strings.Repeat("x", 20<<10)
+	for path, who := range map[string][]string{"/": st.User(authgeartest.User{ID: "bob"}), "/public/": nil} {
+		resp, _ := st.Raw(t, path, append([]string{"Cookie", long, "Cookie", long}, who...)...)
+		if resp.StatusCode != 431 || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("%s: status %d, Retry-After %q; want 431 and none", path, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+	}
+}
+
 // A tunnel of HTTP/2 would lead past the service.
 func TestOnlyAWebSocketIsATunnel(t *testing.T) {
 	st := newStand(t, proxytest.FreeAddr(t))
