@@ -42,6 +42,7 @@ func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
 	conf := proxytest.Conf(t, "haproxy.cfg", append(further.conf,
 		"/etc/haproxy/auth.lua", script,
 		"bind :8080", "bind "+front,
+		"maxconn 30000", "maxconn 3000", "maxconn 10000", "maxconn 1000", // open files may be few here
 		"bind 127.0.0.1:4179", "bind "+asked,
 		"server app 127.0.0.1:8000", "server app "+proxytest.Upstream(t),
 		"server one 127.0.0.1:4180", "server one "+strings.Replace(listen, "unix:", "unix@", 1),
@@ -253,8 +254,11 @@ func TestThePolicyHoldsHoweverThePathIsRead(t *testing.T) {
 			t.Errorf("%s: status %d, want 403", path, resp.StatusCode)
 		}
 	}
+	if resp, _ := st.Raw(t, "/public/#/../x", bob...); resp.StatusCode != 400 && resp.StatusCode != 403 {
+		t.Errorf("with a #: status %d, want 400 or 403", resp.StatusCode)
+	}
 	for _, path := range []string{
-		"/public", "/publicly/", "/%70ublic/", "/x..y", "/x?/public/", "/x?;/../",
+		"/public", "/publicly/", "/%70ublic/", "/x..y", "/x?/public/", "/x?;/../", "/x%23y",
 	} {
 		if resp, _ := st.Raw(t, path); resp.StatusCode != 401 {
 			t.Errorf("%s: a visitor gets status %d, want 401", path, resp.StatusCode)
@@ -281,6 +285,28 @@ func TestTheApplicationGetsThePathThatIsAskedAbout(t *testing.T) {
 		if resp.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%q: status %d, and the application is asked for %s, want %s", request, resp.StatusCode, body, want)
 		}
+	}
+}
+
+// Strangers who only connect must not take the connections that a question needs.
+func TestAQuestionDoesNotWaitForClients(t *testing.T) {
+	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"maxconn 30000", "maxconn 60", "maxconn 10000", "maxconn 20"}})
+	bob := st.User(authgeartest.User{ID: "bob"})
+	st.Expect(t, 200, "GET", "/", bob...)
+	for range 70 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(st.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	for range 5 {
+		st.Expect(t, 200, "GET", "/", bob...)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("five requests take %s", took)
 	}
 }
 
