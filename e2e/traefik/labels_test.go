@@ -37,10 +37,13 @@ func TestLabelsSayWhatTheFileSays(t *testing.T) {
 				}
 			}
 		}
+		if rest := got.HTTP.Routers["shop"]; rest == nil || rest.Priority != want.HTTP.Routers["app"].Priority {
+			t.Errorf("by label the rest is %+v, in the file %+v", rest, want.HTTP.Routers["app"])
+		}
 		for _, name := range []string{"admin", "ambiguous"} { // what asks for more than the rest
-			router, w := got.HTTP.Routers[name], want.HTTP.Routers[name]
+			router, w := got.HTTP.Routers["shop-"+name], want.HTTP.Routers[name] // a name is one application's in all of Traefik
 			if router == nil || !strings.Contains(router.Rule, w.Rule) || router.Priority != w.Priority {
-				t.Errorf("by label router %s is %+v, in the file %+v", name, router, w)
+				t.Errorf("by label router shop-%s is %+v, in the file %+v", name, router, w)
 			}
 		}
 		for name, m := range got.HTTP.Middlewares {
