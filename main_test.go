@@ -32,7 +32,7 @@ func TestWhiteSpaceIsNoPartOfASetting(t *testing.T) {
 		"ENDPOINT": "\ufeffhttps://auth.example.com\r", "AUDIENCES": "one, two", "CLIENT_IDS": " a ,b\n", "ACCESS_TOKEN_COOKIES": "x, y", "MODE": "jwt\r",
 		"MAX_STALENESS": " 40s ", "LOG_LEVEL": "warn ", "TRUSTED_PROXIES": "::ffff:10.1.0.0/112, ::ffff:192.0.2.1",
 		// Empty is not set.
-		"CONFIRM": "", "RESOLVER_URL": "", "CACHE_BYTES": " ", "LISTEN": "", "WEBHOOK_SECRET": "", "REDIS_URL": "\n", "TLS_CERT": "",
+		"CONFIRM": "", "RESOLVER_URL": "", "CACHE_BYTES": " ", "LISTEN": "", "REDIS_URL": "\n", "TLS_CERT": "",
 	} {
 		t.Setenv("AUTHGEAR_"+name, value)
 	}
@@ -73,6 +73,7 @@ func TestASettingThatCannotBe(t *testing.T) {
 		{"CACHE_BYTES", "1TiB", "1.0 TiB is more than this machine or container has"},
 		{"MAX_STALENESS", "2562047h", "must be between 1s and 24h"},
 		{"MAX_STALENESS", "30", `not "30"`},
+		{"WEBHOOK_SECRET", " ", "is empty"},
 		{"WEBHOOK_SECRET_FILE", empty, "the file " + empty + " is empty"},
 		{"REDIS_URL_FILE", empty, "the file " + empty + " is empty"},
 	} {

@@ -193,6 +193,8 @@ func tidy() (problems []error) {
 		switch {
 		case value == "" && name == "AUTHGEAR_TRUSTED_PROXIES":
 			problems = append(problems, fmt.Errorf("%s: is empty: unset it for the default, which believes private ranges; to believe nobody, name an address that no peer has, such as 192.0.2.1", name))
+		case value == "" && name == "AUTHGEAR_WEBHOOK_SECRET":
+			problems = append(problems, fmt.Errorf("%s: is empty: give the secret, or unset it to do without events", name))
 		case value != "" && slices.Contains(entries, ""):
 			problems = append(problems, fmt.Errorf("%s: %q has an empty entry: take away the comma too many", name, value))
 		case value != "":

@@ -23,6 +23,8 @@ type Guard struct {
 	all     *lane
 	few     *lane
 	breaker *gobreaker.CircuitBreaker[*Session]
+	begun   time.Time
+	probed  atomic.Int64 // when a stranger saw whether Authgear is back, as time since begun
 }
 
 // Bounds of a Guard.
@@ -43,10 +45,11 @@ const (
 // found nothing out.
 func NewGuard(next Resolver, warn func(error)) *Guard {
 	return &Guard{
-		next: next,
-		warn: warn,
-		all:  newLane(MaxQuestions),
-		few:  newLane(MaxStrangers),
+		next:  next,
+		warn:  warn,
+		begun: time.Now(),
+		all:   newLane(MaxQuestions),
+		few:   newLane(MaxStrangers),
 		breaker: gobreaker.NewCircuitBreaker[*Session](gobreaker.Settings{
 			Timeout:     probeEvery,
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
@@ -67,6 +70,9 @@ func (g *Guard) Strangers() Resolver { return strangers{g} }
 type strangers struct{ *Guard }
 
 func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error) {
+	if s.Away() && !s.mayProbe() {
+		return nil, errAway
+	}
 	leave, err := s.few.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -78,6 +84,13 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		}
 		return err
 	})
+}
+
+// mayProbe lets one stranger, now and then, see whether Authgear is back. What becomes of their
+// questions is not always counted, so the breaker alone would not hold them back.
+func (g *Guard) mayProbe() bool {
+	now, last := int64(time.Since(g.begun)), g.probed.Load()
+	return now-last >= int64(probeEvery) && g.probed.CompareAndSwap(last, now)
 }
 
 // Resolve waits for its turn until ctx ends.

@@ -199,3 +199,56 @@ func TestBadCredentialsAreNoOutage(t *testing.T) {
 		}
 	}
 }
+
+// While Authgear is away, what strangers ask is asked no more often, whatever becomes of it.
+func TestStrangersFindOutNowAndThenWhetherAuthgearIsBack(t *testing.T) {
+	for name, err := range map[string]error{
+		"down":    unavailable("down"),
+		"dropped": dropped{unavailable("dropped")},
+		"refused": unavailable("(%w)", ErrRefused),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &counted{said: said{unavailable("down")}}
+				g := NewGuard(a, func(error) {})
+				for range failuresToOpen {
+					g.Resolve(t.Context(), Credentials{})
+				}
+				a.error = err
+				for probe := range int32(3) {
+					time.Sleep(probeEvery + time.Nanosecond)
+					for range 50 {
+						if _, err := g.Strangers().Resolve(t.Context(), Credentials{}); reasonOf(err) != ResolverUnavailable {
+							t.Fatalf("%v, want an outage", err)
+						}
+					}
+					if n := a.calls - failuresToOpen; n != probe+1 {
+						t.Errorf("%d questions, want %d", n, probe+1)
+					}
+				}
+			})
+		})
+	}
+}
+
+type counted struct {
+	said
+	calls int32
+}
+
+func (c *counted) Resolve(ctx context.Context, creds Credentials) (*Session, error) {
+	c.calls++
+	return c.said.Resolve(ctx, creds)
+}
+
+// An outage is seen by strangers' questions, too.
+func TestStrangersMeetAnOutageOnce(t *testing.T) {
+	a := &counted{said: said{unavailable("the resolver answers 503")}}
+	g := NewGuard(a, func(error) {})
+	for range 100 {
+		g.Strangers().Resolve(t.Context(), Credentials{})
+	}
+	if a.calls != failuresToOpen || !g.Away() {
+		t.Errorf("%d questions, want %d; away: %v", a.calls, failuresToOpen, g.Away())
+	}
+}

@@ -67,7 +67,10 @@ func NewRemote(o RemoteOptions) *Remote {
 		},
 	}
 	// Where one kept connection has ended, others may have: the second attempt is on a new one.
-	r.client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) {
+	r.client.RetryIfErr = func(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool) {
+		if late, ok := err.(interface{ Timeout() bool }); ok && late.Timeout() {
+			return false, false
+		}
 		r.client.CloseIdleConnections()
 		return false, true
 	}
@@ -114,7 +117,9 @@ func (r *Remote) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	s, err := r.ask(req, resp, deadline)
 	if mayBeItsOwnDoing(err) && len(req.Header.UserAgent()) > 0 && resp.StatusCode() != fasthttp.StatusTooManyRequests {
 		req.Header.SetUserAgent("") // what stands before Authgear may not like it
-		s, err = r.ask(req, resp, deadline)
+		if again, without := r.ask(req, resp, deadline); without == nil || errors.Is(without, ErrInvalid) {
+			s, err = again, without
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -134,12 +139,12 @@ func (r *Remote) ask(req *fasthttp.Request, resp *fasthttp.Response, deadline ti
 	return r.read(resp)
 }
 
-// dropped is the error of a question that came to somebody, who gave no answer.
+// dropped is the error of a question that came to somebody, who ended the connection.
 type dropped struct{ error }
 
 func (d dropped) Unwrap() error { return d.error }
 
-// mayBeItsOwnDoing tells whether nothing was found out, maybe for what the question has in it.
+// mayBeItsOwnDoing tells whether a question found nothing out, maybe for what it has in it.
 func mayBeItsOwnDoing(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.As(err, new(dropped))
 }
@@ -230,7 +235,7 @@ func (r *Remote) read(resp *fasthttp.Response) (*Session, error) {
 	case status > 400 && status < 500:
 		return nil, unavailable("the resolver answers %d: does a firewall, or a limit of requests, stand before Authgear? (%w)", status, ErrRefused)
 	case status >= 500:
-		return nil, dropped{unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)}
+		return nil, unavailable("the resolver answers %d: are Authgear's PostgreSQL and Redis up?", status)
 	case status != fasthttp.StatusOK:
 		return nil, unavailable("the resolver answers %d", status)
 	case len(resp.Body()) > 0:

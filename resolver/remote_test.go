@@ -354,7 +354,7 @@ func TestWhatStrangersAskIsNoOutage(t *testing.T) {
 	token := s.OpaqueToken(s.AddUser(authgeartest.User{ID: "ada"}))
 	for name, refuse := range map[string]func(http.ResponseWriter){
 		"dropped": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
-		"500":     func(w http.ResponseWriter) { w.WriteHeader(500) },
+		"403":     func(w http.ResponseWriter) { w.WriteHeader(403) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -526,5 +526,25 @@ func TestACookieOfTheBalancerChangesNothing(t *testing.T) {
 		if inv, ok := errors.AsType[*resolver.InvalidError](err); !ok || inv.ClearCookie != clears {
 			t.Errorf("%q: %v, %+v", lines, err, inv)
 		}
+	}
+}
+
+// That a question is refused stays so, though without the User-Agent it is not answered at all.
+func TestTheSecondWordIsTakenIfItTellsMore(t *testing.T) {
+	s := authgeartest.New(authgeartest.Options{})
+	var asked atomic.Int32
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1); r.UserAgent() == "" {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer front.Close()
+	_, err := remoteAt(s, front.URL).Resolve(context.Background(), resolver.Credentials{
+		List:   []resolver.Credential{{Slot: resolver.Bearer, Value: "t"}},
+		Client: func() resolver.Client { return resolver.Client{UserAgent: "Mozilla"} },
+	})
+	if !errors.Is(err, resolver.ErrRefused) || asked.Load() < 2 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }

@@ -53,18 +53,19 @@ func (s *Service) Handler(ctx *fasthttp.RequestCtx) {
 		ctx.Response.Header.Set(name, value)
 	}
 	path := string(ctx.Path())
-	if raw, _, _ := bytes.Cut(ctx.RequestURI(), []byte("?")); string(raw) != path {
-		// By another spelling, such as //explain, the server has dropped the body.
-		ctx.SetStatusCode(fasthttp.StatusNotFound)
-		return
-	}
-	if path == "/" { // a link may lead here from anywhere: the page tells nothing by itself
+	raw, _, _ := bytes.Cut(ctx.RequestURI(), []byte("?"))
+	if string(raw) == "/" { // a link may lead here from anywhere: the page tells nothing by itself
 		servePage(ctx)
 		return
 	}
 	if why := foreign(ctx); why != "" {
 		ctx.SetStatusCode(fasthttp.StatusForbidden)
 		ctx.SetBodyString(why + "\n")
+		return
+	}
+	if string(raw) != path {
+		// By another spelling, such as //explain, the server has dropped the body.
+		ctx.SetStatusCode(fasthttp.StatusNotFound)
 		return
 	}
 	switch path {

@@ -118,7 +118,7 @@ func (g *Gate) decide(s *subrequest, d Dialect) {
 	}
 	session, err := route.resolver.Resolve(context.Background(), s.credentials)
 	s.verdict = route.rule.Decide(session, err, s.begin)
-	if s.verdict.Outcome == policy.Forbid && session.Confirmed.IsZero() && !session.Machine && route.confirmed != nil {
+	if s.verdict.Outcome == policy.Forbid && mayHaveChanged(s.verdict.Reason) && session.Confirmed.IsZero() && !session.Machine && route.confirmed != nil {
 		// So says the token alone: since it was issued the user may have got a role.
 		session, err = route.confirmed.Resolve(context.Background(), s.credentials)
 		s.verdict = route.rule.Decide(session, err, s.begin)
@@ -135,6 +135,12 @@ func (g *Gate) decide(s *subrequest, d Dialect) {
 	if g.ProxyCache > 0 && d.Reuses && s.verdict.Reason == resolver.OK && s.verdict.Outcome == policy.Allow {
 		g.letReuse(ctx, &route.rule, session, s.begin)
 	}
+}
+
+// mayHaveChanged tells whether what is missing may be there since the token was issued. Its
+// client and its scopes stay what they are, and Authgear does not tell them.
+func mayHaveChanged(lack resolver.Reason) bool {
+	return lack != resolver.WrongClient && lack != resolver.MissingScope
 }
 
 // route returns that of a rule.
