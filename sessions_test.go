@@ -76,10 +76,10 @@ func TestWhatATokenLacksMayHaveComeSince(t *testing.T) {
 
 // Authgear tells neither of a client nor of scopes: while it is away, the token's word is enough.
 func TestWhatOnlyTheTokenTellsNeedsNoAuthgear(t *testing.T) {
-	s, authgear := start(t)
-	token := authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))
-	authgear.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	for policy, want := range map[string]int{"scope=other": 403, "client_id=other": 403, "role=admin": 503} {
+		s, authgear := start(t)
+		token := authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"}))
+		authgear.Fail("resolver", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 		resp, _ := proxytest.Raw(t, s.Addr, "GET /nginx?"+policy+" HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nAuthorization: Bearer "+token+"\r\n\r\n")
 		if resp.StatusCode != want {
 			t.Errorf("%s: status %d, want %d", policy, resp.StatusCode, want)
