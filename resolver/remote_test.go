@@ -485,34 +485,6 @@ func TestOnlyTheLineThatClearsTheCookieIsPassedOn(t *testing.T) {
 	}
 }
 
-// A kept connection may end just when it is used again.
-func TestAConnectionThatHasEndedIsNoOutage(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Read(make([]byte, 4096))
-			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Authgear-Session-Valid: false\r\n\r\n")
-			c.Close()
-		}
-	}()
-	u := &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/resolve"}
-	r := resolver.NewRemote(resolver.RemoteOptions{Endpoint: u, URL: u, Timeout: 10 * time.Second})
-	for range 5 {
-		if _, err := resolve(r, "token"); !errors.Is(err, resolver.ErrInvalid) {
-			t.Errorf("%v, want Authgear's answer", err)
-		}
-		time.Sleep(10 * time.Millisecond) // it has ended
-	}
-}
-
 // What stands before Authgear, such as a balancer, may set cookies of its own.
 func TestACookieOfTheBalancerChangesNothing(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})

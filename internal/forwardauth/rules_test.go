@@ -1,18 +1,16 @@
 package forwardauth
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 
 	"authgear-forward-auth/internal/policy"
-	"authgear-forward-auth/internal/turn"
+	"authgear-forward-auth/internal/turn/turntest"
 	"authgear-forward-auth/resolver"
 )
 
@@ -53,31 +51,12 @@ func TestANewPolicyTakesATurn(t *testing.T) {
 	if _, err := r.get([]byte("role=known"), anybody); err != nil {
 		t.Fatal(err)
 	}
-	var taken []*turn.Turn
-	for err := error(nil); err == nil; {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		one := new(turn.Turn)
-		err = one.Take(ctx)
-		cancel()
-		taken = append(taken, one)
-	}
-	if _, err := r.get([]byte("role=known"), anybody); err != nil {
-		t.Error(err)
-	}
-	read := make(chan error)
-	go func() {
-		_, err := r.get([]byte("role=new"), anybody)
-		read <- err
-	}()
-	select {
-	case <-read:
-		t.Error("it was read before its turn")
-	case <-time.After(20 * time.Millisecond):
-		for _, one := range taken {
-			one.Leave()
-		}
-		if err := <-read; err != nil {
-			t.Error(err)
+	read := func(query string) func() {
+		return func() {
+			if _, err := r.get([]byte(query), anybody); err != nil {
+				t.Error(err)
+			}
 		}
 	}
+	turntest.Waits(t, read("role=known"), read("role=new"))
 }

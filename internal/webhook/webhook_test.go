@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	_ "embed"
@@ -19,7 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
 
-	"authgear-forward-auth/internal/turn"
+	"authgear-forward-auth/internal/turn/turntest"
 )
 
 const (
@@ -706,29 +705,13 @@ func FuzzHandler(f *testing.F) {
 // Anybody can send a long body with a signature, so that takes a turn. One without costs
 // nothing.
 func TestASignatureTakesATurn(t *testing.T) {
-	var taken []*turn.Turn
-	for err := error(nil); err == nil; {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		one := new(turn.Turn)
-		err = one.Take(ctx)
-		cancel()
-		taken = append(taken, one)
-	}
 	d := newDesk(secret)
-	if status := d.post(t, "{}", "short"); status != 401 {
-		t.Errorf("without a signature: status %d, want 401", status)
-	}
-	answered := make(chan int)
-	go func() { answered <- d.post(t, "{}", sign(another, "{}")) }()
-	select {
-	case <-answered:
-		t.Error("it was looked at before its turn")
-	case <-time.After(20 * time.Millisecond):
-		for _, one := range taken {
-			one.Leave()
-		}
-		if status := <-answered; status != 401 {
-			t.Errorf("in its turn: status %d, want 401", status)
+	refused := func(signature string) func() {
+		return func() {
+			if status := d.post(t, "{}", signature); status != 401 {
+				t.Errorf("signature %q: status %d, want 401", signature, status)
+			}
 		}
 	}
+	turntest.Waits(t, refused("short"), refused(sign(another, "{}")))
 }

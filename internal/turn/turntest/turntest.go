@@ -1,0 +1,39 @@
+// Package turntest lets a test see who waits for a turn.
+package turntest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"authgear-forward-auth/internal/turn"
+)
+
+// Waits takes all turns and calls free, which needs none. It fails the test unless waits waits
+// meanwhile; once the turns are left, it must end.
+func Waits(t testing.TB, free, waits func()) {
+	t.Helper()
+	var taken []*turn.Turn
+	for err := error(nil); err == nil; {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		one := new(turn.Turn)
+		err = one.Take(ctx)
+		cancel()
+		taken = append(taken, one)
+	}
+	free()
+	ended := make(chan bool)
+	go func() {
+		waits()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		t.Error("it was done before its turn")
+	case <-time.After(20 * time.Millisecond):
+	}
+	for _, one := range taken {
+		one.Leave()
+	}
+	<-ended
+}
