@@ -56,6 +56,14 @@ func twoReplicas(t *testing.T) (list [2]*proxytest.Service, authgear *authgearte
 	return list, authgear, port
 }
 
+// operations waits until a replica has done so much with Redis.
+func operations(t *testing.T, s *proxytest.Service, operation string, want float64) {
+	t.Helper()
+	proxytest.Eventually(t, operation, func() bool {
+		return scrape(t, s).values("fleet_operations_total")["operation="+operation+" outcome=ok"] >= want
+	})
+}
+
 // What the replica that is told never heard of may be known to another one, though Redis
 // lost it.
 func TestWhoeverLeavesHasLeftThoughRedisForgot(t *testing.T) {
@@ -65,7 +73,7 @@ func TestWhoeverLeavesHasLeftThoughRedisForgot(t *testing.T) {
 	if resp := ask(t, replicas[1], cookie); resp.StatusCode != 200 {
 		t.Fatal(resp.Status)
 	}
-	time.Sleep(200 * time.Millisecond) // it is shared
+	operations(t, replicas[1], "share", 1)
 	if err := exec.Command("redis-cli", "-p", port, "flushall").Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +101,10 @@ func TestWhoeverLeavesHasLeftThoughAnotherReplicaAsks(t *testing.T) {
 	authgear.Revoke(cookie[len("Cookie: session="):])
 	authgear.Fail("resolver", nil)
 	leave(t, replicas[0], cookie)
-	time.Sleep(500 * time.Millisecond) // the other replica is told
+	operations(t, replicas[1], "receive", 1)
 	close(arrives)
 	<-first
-	time.Sleep(500 * time.Millisecond) // and has shared what it shares
+	time.Sleep(200 * time.Millisecond) // and has shared what it shares
 	for i, s := range replicas {
 		if resp := ask(t, s, cookie); resp.StatusCode != 401 {
 			t.Errorf("replica %d: %d after the sign-out and /forget, want 401", i, resp.StatusCode)
@@ -147,7 +155,7 @@ func TestAnEventOfOneReplicaIsKnownToAll(t *testing.T) {
 		}
 	}
 	tell("user.profile.updated")
-	time.Sleep(300 * time.Millisecond) // the other replica is told
+	operations(t, replicas[1], "receive", 1)
 	for i, s := range replicas {
 		if resp := ask(t, s, token); resp.StatusCode != 200 {
 			t.Errorf("replica %d: %d after an event that ended nothing", i, resp.StatusCode)

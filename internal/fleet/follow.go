@@ -101,8 +101,8 @@ func (f *follower) take(entry rueidis.XRangeEntry) {
 		maps.DeleteFunc(f.known, func(_ string, until time.Time) bool { return now.After(until) })
 	}
 	e.Told = f.told(now, time.UnixMilli(made), time.Unix(0, e.Clock))
-	f.o.Count(Receive, OK)
 	f.receive(e.Event)
+	f.o.Count(Receive, OK)
 }
 
 // madeAt returns when an entry was made, by the clock of Redis, in Unix milliseconds.
