@@ -469,7 +469,7 @@ func TestTheLogDoesNotTellWhatAnUntrustedPeerSays(t *testing.T) {
 }
 
 func TestTheClientIsTheLastWhomATrustedProxySaw(t *testing.T) {
-	trusted := Trusted{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	trusted := Trusted{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
 	for _, tt := range []struct {
 		name, peer string
 		forwarded  []string
@@ -481,6 +481,7 @@ func TestTheClientIsTheLastWhomATrustedProxySaw(t *testing.T) {
 		{"a chain of proxies", "127.0.0.1", []string{"203.0.113.9, 10.1.1.1", "10.2.2.2"}, "203.0.113.9"},
 		{"an untrusted peer", "198.51.100.1", []string{"203.0.113.9"}, "198.51.100.1"},
 		{"garbage", "127.0.0.1", []string{"203.0.113.9, evil<script>"}, "127.0.0.1"},
+		{"a proxy on the same link", "fe80::1%eth0", []string{"203.0.113.9"}, "203.0.113.9"},
 		{"IPv4 in IPv6", "::ffff:127.0.0.1", []string{"2001:db8::1"}, "2001:db8::1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -489,7 +490,7 @@ func TestTheClientIsTheLastWhomATrustedProxySaw(t *testing.T) {
 			for _, line := range tt.forwarded {
 				req.Header.Add("X-Forwarded-For", line)
 			}
-			ctx.Init(&req, &net.TCPAddr{IP: net.ParseIP(tt.peer), Port: 1}, nil)
+			ctx.Init(&req, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(tt.peer), 1)), nil)
 			if got := text(trusted.clientIP(&ctx)); got != tt.want {
 				t.Errorf("clientIP = %q, want %q", got, tt.want)
 			}

@@ -13,7 +13,7 @@ import (
 type Trusted []netip.Prefix
 
 func (t Trusted) has(ip netip.Addr) bool {
-	ip = ip.Unmap()
+	ip = ip.Unmap().WithZone("") // a prefix has no zone
 	for _, p := range t {
 		if p.Contains(ip) {
 			return true
