@@ -23,8 +23,10 @@ type Guard struct {
 	all     *lane
 	few     *lane
 	breaker *gobreaker.CircuitBreaker[*Session]
-	begun   time.Time
-	probed  atomic.Int64 // when a stranger saw whether Authgear is back, as time since begun
+
+	begun    time.Time
+	answered atomic.Int64 // when Authgear last gave an answer, as time since begun
+	probed   atomic.Int64 // when a stranger last saw whether it is back, likewise
 }
 
 // Bounds of a Guard.
@@ -55,7 +57,7 @@ func NewGuard(next Resolver, warn func(error)) *Guard {
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
 			// That credentials are worthless is as good an answer as any. That this
 			// question is not taken tells nothing of the next one.
-			IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, ErrInvalid) },
+			IsSuccessful: func(err error) bool { return !outOf(err) },
 			IsExcluded:   func(err error) bool { return errors.Is(err, ErrRefused) || errors.Is(err, ErrNotAsked) },
 		}),
 	}
@@ -78,8 +80,11 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		return nil, err
 	}
 	defer leave()
+	asked := s.now()
 	return s.ask(ctx, c, func(err error) error {
-		if mayBeItsOwnDoing(err) { // nobody vouches for what they put into a question
+		// Nobody vouches for what they put into a question: something on the way may end its
+		// connection, or let it vanish while others are answered.
+		if mayBeItsOwnDoing(err) || outOf(err) && s.answered.Load() > asked {
 			return fmt.Errorf("%w (%w)", err, ErrRefused)
 		}
 		return err
@@ -89,9 +94,11 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 // mayProbe lets one stranger, now and then, see whether Authgear is back. What becomes of their
 // questions is not always counted, so the breaker alone would not hold them back.
 func (g *Guard) mayProbe() bool {
-	now, last := int64(time.Since(g.begun)), g.probed.Load()
+	now, last := g.now(), g.probed.Load()
 	return now-last >= int64(probeEvery) && g.probed.CompareAndSwap(last, now)
 }
+
+func (g *Guard) now() int64 { return int64(time.Since(g.begun)) }
 
 // Resolve waits for its turn until ctx ends.
 func (g *Guard) Resolve(ctx context.Context, c Credentials) (*Session, error) {
@@ -109,8 +116,11 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 	defer leave()
 	s, err := g.breaker.Execute(func() (*Session, error) {
 		s, err := g.next.Resolve(ctx, c)
-		if err != nil && !errors.Is(err, ErrInvalid) {
+		switch {
+		case outOf(err):
 			g.warn(err)
+		case !errors.Is(err, ErrNotAsked):
+			g.answered.Store(g.now())
 		}
 		return s, judge(err)
 	})
@@ -119,6 +129,9 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 	}
 	return s, err
 }
+
+// outOf tells whether nothing was found out.
+func outOf(err error) bool { return err != nil && !errors.Is(err, ErrInvalid) }
 
 var (
 	errAway       = &UnavailableError{ResolverUnavailable, errors.New("no answer to the last questions; Authgear is asked again in a moment")}

@@ -252,3 +252,40 @@ func TestStrangersMeetAnOutageOnce(t *testing.T) {
 		t.Errorf("%d questions, want %d; away: %v", a.calls, failuresToOpen, g.Away())
 	}
 }
+
+// Something on the way to Authgear may let questions vanish for what is in them.
+func TestStrangersWhoseQuestionsVanishEndNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuard(vanishing{}, func(error) {})
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		var all sync.WaitGroup
+		for range MaxStrangers {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					g.Strangers().Resolve(context.Background(), Credentials{List: []Credential{{Bearer, "vanishes"}}})
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		for ctx.Err() == nil {
+			if _, err := g.Resolve(context.Background(), Credentials{}); err != nil {
+				t.Errorf("a question about a user: %v", err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		all.Wait()
+	})
+}
+
+// vanishing is an Authgear that answers, but for some.
+type vanishing struct{}
+
+func (vanishing) Resolve(_ context.Context, c Credentials) (*Session, error) {
+	if len(c.List) > 0 {
+		time.Sleep(2 * time.Second)
+		return nil, unavailable("timeout")
+	}
+	time.Sleep(3 * time.Millisecond)
+	return &Session{}, nil
+}
