@@ -20,6 +20,7 @@ require (
 	github.com/valyala/fasthttp v1.74.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.48.0
+	golang.org/x/time v0.16.0
 )
 
 require (

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/ristretto/v2"
+	"golang.org/x/time/rate"
 
 	"authgear-forward-auth/resolver"
 )
@@ -31,6 +32,7 @@ type Cache struct {
 	flights   flights
 	newcomers newcomers
 	marks     marks
+	rumours   *rate.Limiter // what others are told of credentials that nobody may ever have vouched for
 	doubt     doubt
 	away      atomic.Bool // the last question found nothing out
 	evicted   atomic.Uint64
@@ -80,6 +82,8 @@ const (
 	worthlessPart = 16  // the part of the memory that strangers may fill: one in so many
 	entryBytes    = 600 // an entry with its session, ristretto's own records and what waits to be collected, without the texts
 	typicalBytes  = 648
+
+	rumoursAtOnce = 256 // so that those who are known to have left have room beside them
 )
 
 // New returns a Cache.
@@ -92,6 +96,7 @@ func New(o Options) (*Cache, error) {
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
 	}
 	c.marks.keep = Reach(o.MaxStaleness+o.OutageGrace, o.Authgear != nil)
+	c.rumours = rate.NewLimiter(rate.Every(c.marks.keep/maxDoubtful), rumoursAtOnce)
 	var err error
 	if c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted); err != nil {
 		return nil, err

@@ -516,6 +516,36 @@ func TestWhoeverLeavesBeforeTheTokenIsGoodHasLeft(t *testing.T) {
 	}
 }
 
+// Strangers may have taken all the room there is for tokens that may become good, but not for
+// what comes with a session that is known.
+func TestWhoLeavesBesideStrangersHasLeftInAnyCompany(t *testing.T) {
+	inWorld(t, hybrid, func(w *world) {
+		beside := func(token string) resolver.Credentials {
+			return resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: token}, {Slot: resolver.IDPSession, Value: "ada"}}}
+		}
+		for _, token := range []string{"ada/1", "ada/2"} {
+			if _, err := w.Resolve(context.Background(), beside(token)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		w.local.answer = func(c resolver.Credentials) (*resolver.Session, error) {
+			if len(c.List) == 1 && c.List[0].Slot == resolver.Bearer {
+				return nil, &resolver.InvalidError{Reason: resolver.UnknownKey}
+			}
+			return nil, resolver.ErrNotMine
+		}
+		for i := range maxDoubtful {
+			w.Forget(context.Background(), token(fmt.Sprint("made up ", i)))
+		}
+		w.set(func() { w.revoked["ada"] = true })
+		w.Forget(context.Background(), beside("ada/1"))
+		if s, err := w.Resolve(context.Background(), beside("ada/2")); err == nil {
+			t.Errorf("%s passes", s.UserID)
+		}
+	})
+}
+
 // The end of a token may be beyond what a duration can tell.
 func TestATokenThatLastsForCenturiesIsAskedAboutOnce(t *testing.T) {
 	inWorld(t, hybrid, func(w *world) {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -18,11 +19,16 @@ type marks struct {
 	keep  time.Duration // the marks of users
 	count atomic.Uint64 // of marks ever set
 
-	mu    sync.RWMutex
-	users map[string]userMark
-	keys  map[resolver.Key]keyMark
-	sweep time.Time // when old marks are looked for next
+	mu       sync.RWMutex
+	users    map[string]userMark
+	keys     map[resolver.Key]keyMark
+	doubtful int       // of keys
+	sweep    time.Time // when old marks are looked for next
 }
+
+// maxDoubtful is how many credentials are marked of which nobody can tell whether they were
+// ever any good, so that strangers cannot fill the memory.
+const maxDoubtful = 1 << 16
 
 type userMark struct {
 	at     time.Time // by our clock
@@ -32,9 +38,10 @@ type userMark struct {
 }
 
 type keyMark struct {
-	at    time.Time
-	ended bool
-	until time.Time
+	at       time.Time
+	ended    bool
+	doubtful bool
+	until    time.Time
 }
 
 // ForgetUser makes all that was vouched for of the user until told, which is when we
@@ -70,39 +77,41 @@ func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
 	}
 }
 
-// forget marks the credentials if they are known, or, where they are a part of what is known,
-// if there is room. It tells whether it did.
-func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, part bool) bool {
+// forget marks the credentials if anybody vouches for them or, where nobody can tell, if there
+// is room. known is that of what they are a part of; forget returns whether they are known
+// themselves.
+func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, known bool) bool {
 	key, now := creds.Key(), time.Now()
 	until := now.Add(c.lastingFor())
-	known := c.flying(key) || find(c.sessions, key) != nil || part && c.marks.hasRoom() // in this order: what lands is stored first
+	known = known || c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
+	doubtful := false
 	if c.o.Local != nil {
 		s, err := c.o.Local.Resolve(ctx, creds)
 		switch {
 		case err == nil:
 			known, until = true, s.Expiry.Time().Add(c.o.Skew)
 		case outOf(err) != "": // without keys, say, nobody knows whether it is any good, and until when
-			known, until = known || c.marks.hasRoom(), later(until, now.Add(c.marks.keep))
+			doubtful, until = true, later(until, now.Add(c.marks.keep))
 		case resolver.ReasonOf(err) == resolver.UnknownKey, resolver.ReasonOf(err) == resolver.NotYetValid: // it may become good
-			known, until = known || c.marks.hasRoom(), later(until, now.Add(time.Hour))
+			doubtful, until = true, later(until, now.Add(time.Hour))
+		case errors.Is(err, resolver.ErrInvalid) && !known: // nor will it ever be
+			return false
 		}
 	}
-	if !known && c.o.Others != nil {
-		// What they do not know either may have been lost, or be asked about just now.
+	if !known && c.o.Others != nil && c.o.Authgear != nil {
 		_, err := c.o.Others.Known.Resolve(ctx, creds)
-		known = err == nil || c.marks.hasRoom()
-	}
-	if !known { // so that strangers cannot fill the memory
-		return false
+		known, doubtful = err == nil, true // what they do not know either may have been lost, or be asked about just now
 	}
 	if far := now.AddDate(100, 0, 0); until.After(far) {
 		until = far // no clock, and no text of a time, has all that a token may name
 	}
-	c.marks.key(key, keyMark{at: now, ended: true, until: until})
-	if c.o.Others != nil {
+	if !known && !doubtful || !c.marks.key(key, keyMark{at: now, ended: true, doubtful: !known, until: until}) {
+		return false
+	}
+	if c.o.Others != nil && (known || c.rumours.Allow()) {
 		c.o.Others.Left(key, until)
 	}
-	return true
+	return known
 }
 
 func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
@@ -120,23 +129,30 @@ func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
 	m.count.Add(1)
 }
 
-func (m *marks) key(key resolver.Key, mark keyMark) {
+// key tells whether there is room for the mark: there always is, unless it is doubtful.
+func (m *marks) key(key resolver.Key, mark keyMark) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tidy(time.Now())
-	old := m.keys[key]
-	mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
+	old, again := m.keys[key]
+	if mark.doubtful && !again && m.doubtful >= maxDoubtful {
+		return false
+	}
+	if again {
+		mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
+		mark.doubtful = mark.doubtful && old.doubtful
+	}
+	m.doubtful += count(mark.doubtful) - count(old.doubtful)
 	m.keys[key] = mark
 	m.count.Add(1)
+	return true
 }
 
-// hasRoom tells whether credentials may be marked of which nobody can tell whether they
-// were ever any good.
-func (m *marks) hasRoom() bool {
-	const most = 1 << 16
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return len(m.keys) < most
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // tidy drops, now and then, what is too old to matter.
@@ -146,7 +162,14 @@ func (m *marks) tidy(now time.Time) {
 	}
 	m.sweep = now.Add(time.Minute)
 	maps.DeleteFunc(m.users, func(_ string, u userMark) bool { return now.After(u.until) })
-	maps.DeleteFunc(m.keys, func(_ resolver.Key, k keyMark) bool { return now.After(k.until) })
+	m.doubtful = 0
+	maps.DeleteFunc(m.keys, func(_ resolver.Key, k keyMark) bool {
+		if now.After(k.until) {
+			return true
+		}
+		m.doubtful += count(k.doubtful)
+		return false
+	})
 }
 
 // allow tells whether no mark is later than the answer: of the user, the credentials, or one

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,21 +148,56 @@ func TestOthersAreToldWhoLeft(t *testing.T) {
 	}
 }
 
-// While nobody can tell strangers from others, they must not fill the memory.
+// While nobody can tell strangers from others, they must neither fill the memory nor keep others
+// from being told who left.
 func TestStrangersWhoLeaveAreBounded(t *testing.T) {
 	amongOthers(t, Options{}, func(w *world, o *others) {
-		o.know(func(resolver.Credentials) (*resolver.Session, error) {
-			return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("away")}
-		})
-		var c resolver.Credentials
-		for i := range 1<<16 + 1000 {
-			c = token("opaque/" + string(rune(i%1000)) + time.Duration(i).String())
-			w.Forget(t.Context(), c)
+		flood := func() {
+			for i := range maxDoubtful + 1000 {
+				w.Forget(context.Background(), token(fmt.Sprint("opaque/", i)))
+			}
 		}
-		if n := len(o.left); n != 1<<16 {
-			t.Errorf("%d are marked, want %d", n, 1<<16)
+		w.expect("ada", "who")
+		flood()
+		if n := len(w.marks.keys); n != maxDoubtful {
+			t.Errorf("%d are marked, want %d", n, maxDoubtful)
+		}
+		if n := len(o.left); n != rumoursAtOnce {
+			t.Errorf("others were told of %d, want %d", n, rumoursAtOnce)
+		}
+		w.Forget(context.Background(), token("ada"))
+		if n := len(o.left); n != rumoursAtOnce+1 || o.left[n-1] != token("ada").Key() {
+			t.Errorf("others were told of %d, want one more: who is known", n)
+		}
+		time.Sleep(time.Minute)
+		o.left = nil
+		w.Forget(context.Background(), token("opaque/new"))
+		if len(w.marks.keys) != 1 || len(o.left) != 1 {
+			t.Errorf("a minute later %d are marked, and others are told of %d, want 1", len(w.marks.keys), len(o.left))
 		}
 	})
+}
+
+// What can never pass leaves nothing behind.
+func TestWhatCanNeverPassIsNotForgotten(t *testing.T) {
+	for name, tt := range map[string]struct {
+		alone bool  // mode jwt
+		why   error // of Local
+	}{
+		"an opaque token where Authgear is not asked": {true, resolver.ErrNotMine},
+		"a JWT with a wrong signature":                {false, &resolver.InvalidError{Reason: resolver.BadSignature}},
+	} {
+		amongOthers(t, hybrid, func(w *world, o *others) {
+			if tt.alone {
+				w.o.Authgear, w.o.Strangers = nil, nil
+			}
+			w.local.answer = func(resolver.Credentials) (*resolver.Session, error) { return nil, tt.why }
+			w.Forget(context.Background(), token("mallory"))
+			if len(w.marks.keys) != 0 || len(o.left) != 0 {
+				t.Errorf("%s: %d are marked, others were told of %d, want none", name, len(w.marks.keys), len(o.left))
+			}
+		})
+	}
 }
 
 // What others have of it may be older than the refusal, and come late.

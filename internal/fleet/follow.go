@@ -95,7 +95,7 @@ func (f *follower) take(entry rueidis.XRangeEntry) {
 	if _, known := f.known[sealed[:saltBytes]]; known || e.From == f.self {
 		return
 	}
-	f.known[sealed[:saltBytes]] = now.Add(f.o.Reach + 2*f.o.Skew)
+	f.known[strings.Clone(sealed[:saltBytes])] = now.Add(f.o.Reach + 2*f.o.Skew)
 	if now.After(f.tidy) {
 		f.tidy = now.Add(time.Minute)
 		maps.DeleteFunc(f.known, func(_ string, until time.Time) bool { return now.After(until) })
