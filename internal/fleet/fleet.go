@@ -54,6 +54,7 @@ const (
 	patience = 300 * time.Millisecond // the most that it waits for the answer that another replica asks for
 	rest     = 250 * time.Millisecond // for so long nobody tries when Redis does not answer
 	patrol   = time.Second            // between two looks at the clock of Redis
+	demoted  = 3 * time.Second        // between two connections while what is reached is a replica
 	most     = 512                    // commands under way at a time
 )
 
@@ -67,9 +68,11 @@ func newBreaker() breaker {
 		Timeout:     rest,
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
 		// Somebody put something else under one of our names: that is an answer.
-		IsSuccessful: func(err error) bool { return err == nil || strings.HasPrefix(err.Error(), "WRONGTYPE") },
+		IsSuccessful: func(err error) bool { return err == nil || isWrongType(err) },
 	})
 }
+
+func isWrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
 
 // A Fleet is this replica's part of one.
 type Fleet struct {
@@ -91,6 +94,8 @@ type Fleet struct {
 	reads    atomic.Bool   // events, at the moment, and has read all
 
 	eventsRead atomic.Pointer[time.Time] // when all events were known here last
+	refusal    atomic.Pointer[string]    // what Redis says to who tells it something; nil: it takes that
+	connected  time.Time                 // when the client was made, for the patrol
 
 	end  context.CancelFunc
 	live sync.WaitGroup
@@ -162,6 +167,9 @@ func (f *Fleet) Troubles() []string {
 	case !f.isReady():
 		return []string{"the events of the other replicas cannot be read: this replica asks Authgear by itself, and who left is known here within the bound, but no sooner"}
 	}
+	if no := f.refusal.Load(); no != nil {
+		return []string{"Redis (AUTHGEAR_REDIS_URL) takes nothing: " + *no + ": the other replicas are not told who leaves here"}
+	}
 	return nil
 }
 
@@ -229,12 +237,15 @@ func (f *Fleet) patrol(ctx context.Context) {
 }
 
 func (f *Fleet) look(ctx context.Context) error {
-	if f.client.Load() == nil {
-		client, err := rueidis.NewClient(f.options)
+	if f.client.Load() == nil || f.isDemoted() {
+		client, err := f.connect(ctx)
 		if err != nil {
 			return fmt.Errorf("connect to Redis (AUTHGEAR_REDIS_URL): %w", err)
 		}
-		f.client.Store(&client)
+		f.connected = time.Now()
+		if old := f.client.Swap(&client); old != nil {
+			(*old).Close()
+		}
 	}
 	begin := time.Now()
 	// Not by a breaker: what is first to try again may have less time than a new connection
@@ -245,5 +256,33 @@ func (f *Fleet) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask Redis (AUTHGEAR_REDIS_URL): %w", err)
 	}
-	return f.clock.set(begin, time.Now(), results[0])
+	if err := f.clock.set(begin, time.Now(), results[0]); err != nil || f.refusal.Load() == nil {
+		return err
+	}
+	_, err = f.send(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands { // maybe nobody else tries
+		return rueidis.Commands{b.Set().Key(leaseKey(f.self)).Value("").PxMilliseconds(1).Build()}
+	})
+	f.noteTaken(err)
+	if err != nil {
+		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
+	}
+	return nil
+}
+
+// isDemoted tells whether the Redis that was connected to became a replica of another one, to
+// which a new connection may lead.
+func (f *Fleet) isDemoted() bool {
+	no := f.refusal.Load()
+	return no != nil && strings.HasPrefix(*no, "READONLY") && time.Since(f.connected) > demoted
+}
+
+// noteTaken notes whether Redis takes what it is told: it may be full, or a replica.
+func (f *Fleet) noteTaken(err error) {
+	switch no, refused := rueidis.IsRedisErr(err); {
+	case err == nil:
+		f.refusal.Store(nil)
+	case refused && !isWrongType(err):
+		text := no.Error()
+		f.refusal.Store(&text)
+	}
 }

@@ -1,9 +1,11 @@
 package fleet
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -16,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,6 +194,63 @@ func TestAFailoverOfSentinel(t *testing.T) {
 	one.share(t, two, "after")
 	nothingRefused(t, second)
 	r.probed(t)
+}
+
+// A primary may become a replica, and keep the connections to it: a new one leads to the next.
+func TestAFailoverThatEndsNoConnection(t *testing.T) {
+	first, second := freePort(t), freePort(t)
+	listening(t, first, "--port", first)
+	listening(t, second, "--port", second, "--replicaof", "127.0.0.1 "+first, "--repl-diskless-sync-delay", "0")
+	var primary atomic.Pointer[string]
+	primary.Store(&first)
+	var pair [2]*replica
+	for i := range pair {
+		it := newReplica(t, &redis{url: "redis://primary.example:6379"})
+		it.options.DialCtxFn = func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", "127.0.0.1:"+*primary.Load())
+		}
+		it.run(t)
+		eventually(t, "the replica takes part", func() bool { return len(it.Troubles()) == 0 })
+		pair[i] = it
+	}
+	pair[0].share(t, pair[1], "before")
+	cli(t, second, "replicaof", "no", "one")
+	cli(t, first, "replicaof", "127.0.0.1", second)
+	pair[0].Tell(Event{User: "meanwhile"})
+	eventually(t, "it is told of", func() bool { return strings.Contains(fmt.Sprint(pair[0].Troubles()), "READONLY") })
+	primary.Store(&second)
+	eventually(t, "the event is told", func() bool { return strings.Contains(fmt.Sprint(pair[1].heard()), "meanwhile") })
+	pair[0].share(t, pair[1], "after")
+	eventually(t, "it is over", func() bool { return len(pair[0].Troubles()) == 0 })
+}
+
+// A Redis may answer, and take nothing.
+func TestARedisThatIsFullIsNoSecret(t *testing.T) {
+	port := freePort(t)
+	listening(t, port, "--port", port)
+	var warned atomic.Int32
+	r := &redis{url: "redis://127.0.0.1:" + port}
+	one, two := join(t, r, func(o *Options) {
+		o.Warn = func(err error) {
+			if strings.Contains(err.Error(), "tell the other replicas of an event: OOM") {
+				warned.Add(1)
+			}
+		}
+	}), join(t, r)
+	cli(t, port, "config", "set", "maxmemory", "1")
+	one.Tell(Event{User: "ada"})
+	two.Asking(&authgear{}).Resolve(t.Context(), bearer("ada"))
+	for _, it := range []*replica{one, two} {
+		eventually(t, "it is told of", func() bool { return strings.Contains(fmt.Sprint(it.Troubles()), "takes nothing: OOM") })
+	}
+	if warned.Load() == 0 {
+		t.Error("the log says nothing")
+	}
+	cli(t, port, "config", "set", "maxmemory", "0")
+	for _, it := range []*replica{one, two} {
+		eventually(t, "it is over", func() bool { return len(it.Troubles()) == 0 })
+	}
+	eventually(t, "the event is told", func() bool { return len(two.heard()) == 1 })
 }
 
 func TestTLS(t *testing.T) {
