@@ -68,11 +68,9 @@ func newBreaker() breaker {
 		Timeout:     rest,
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 5 },
 		// Somebody put something else under one of our names: that is an answer.
-		IsSuccessful: func(err error) bool { return err == nil || isWrongType(err) },
+		IsSuccessful: func(err error) bool { return err == nil || strings.HasPrefix(err.Error(), "WRONGTYPE") },
 	})
 }
-
-func isWrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
 
 // A Fleet is this replica's part of one.
 type Fleet struct {
@@ -94,7 +92,7 @@ type Fleet struct {
 	reads    atomic.Bool   // events, at the moment, and has read all
 
 	eventsRead atomic.Pointer[time.Time] // when all events were known here last
-	refusal    atomic.Pointer[string]    // what Redis says to who tells it something; nil: it takes that
+	refusal    atomic.Pointer[string]    // why Redis takes nothing; nil: it does
 	connected  time.Time                 // when the client was made, for the patrol
 
 	end  context.CancelFunc
@@ -256,13 +254,23 @@ func (f *Fleet) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask Redis (AUTHGEAR_REDIS_URL): %w", err)
 	}
-	if err := f.clock.set(begin, time.Now(), results[0]); err != nil || f.refusal.Load() == nil {
+	if err := f.clock.set(begin, time.Now(), results[0]); err != nil {
 		return err
 	}
-	_, err = f.send(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands { // maybe nobody else tries
+	return f.try(ctx)
+}
+
+// try tells Redis something, to see whether it takes that: it may be full, or a replica.
+func (f *Fleet) try(ctx context.Context) error {
+	_, err := f.send(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
 		return rueidis.Commands{b.Set().Key(leaseKey(f.self)).Value("").PxMilliseconds(1).Build()}
 	})
-	f.noteTaken(err)
+	var why *string
+	if no, refused := rueidis.IsRedisErr(err); refused {
+		text := no.Error()
+		why = &text
+	}
+	f.refusal.Store(why)
 	if err != nil {
 		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
 	}
@@ -274,15 +282,4 @@ func (f *Fleet) look(ctx context.Context) error {
 func (f *Fleet) isDemoted() bool {
 	no := f.refusal.Load()
 	return no != nil && strings.HasPrefix(*no, "READONLY") && time.Since(f.connected) > demoted
-}
-
-// noteTaken notes whether Redis takes what it is told: it may be full, or a replica.
-func (f *Fleet) noteTaken(err error) {
-	switch no, refused := rueidis.IsRedisErr(err); {
-	case err == nil:
-		f.refusal.Store(nil)
-	case refused && !isWrongType(err):
-		text := no.Error()
-		f.refusal.Store(&text)
-	}
 }

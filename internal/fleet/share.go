@@ -148,7 +148,6 @@ func (f *Fleet) lease(ctx context.Context, name string, c resolver.Credentials) 
 			lease := b.Set().Key(leaseKey(name)).Value(f.self).Nx().PxMilliseconds((f.o.Question + patience).Milliseconds()).Build()
 			return append(rueidis.Commands{lease}, look(b, name)...)
 		})
-		f.noteTaken(err)
 		if err != nil {
 			f.o.Count(Lease, Error)
 			return nil, false
@@ -235,9 +234,7 @@ func (f *Fleet) release(name string) {
 	f.count(Lease, err)
 }
 
-// count counts what Redis was told.
 func (f *Fleet) count(operation string, err error) {
-	f.noteTaken(err)
 	if err != nil {
 		f.o.Count(operation, Error)
 		return

@@ -239,7 +239,6 @@ func TestARedisThatIsFullIsNoSecret(t *testing.T) {
 	}), join(t, r)
 	cli(t, port, "config", "set", "maxmemory", "1")
 	one.Tell(Event{User: "ada"})
-	two.Asking(&authgear{}).Resolve(t.Context(), bearer("ada"))
 	for _, it := range []*replica{one, two} {
 		eventually(t, "it is told of", func() bool { return strings.Contains(fmt.Sprint(it.Troubles()), "takes nothing: OOM") })
 	}
