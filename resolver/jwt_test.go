@@ -49,6 +49,17 @@ func set(name string, value any) edit {
 
 func without(name string) edit { return func(_, claims map[string]any) { delete(claims, name) } }
 
+// A JWT beside something else is not judged by itself: Authgear judges them together.
+func TestAJWTIsJudgedAlone(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	token := resolver.Credential{Slot: resolver.Bearer, Value: s.JWT(s.AddUser(authgeartest.User{ID: "ada"}))}
+	for _, list := range [][]resolver.Credential{nil, {token, {Slot: resolver.IDPSession, Value: "x"}}, {{Slot: resolver.IDPSession, Value: "x"}, token}} {
+		if _, err := verifier(t, s).Resolve(context.Background(), resolver.Credentials{List: list}); err != resolver.ErrNotMine {
+			t.Errorf("%d credentials: %v, want ErrNotMine", len(list), err)
+		}
+	}
+}
+
 func TestJWT(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})
 	j := verifier(t, s)
