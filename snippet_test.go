@@ -4,6 +4,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,14 +65,30 @@ func TestTheFleetRunsTheShippedConfiguration(t *testing.T) {
 	expectPage(t, "deploy/compose/fleet.conf", strings.Replace(shipped, one, three, 1))
 }
 
+// In the sidecar nginx has a limit of memory, and so a number of workers; nothing else differs.
 func TestTheSidecarExampleRunsTheShippedConfiguration(t *testing.T) {
 	socket := "unix:/run/authgear-forward-auth/auth.sock"
 	status, stdout, stderr := result(t, proxytest.Command(t, nil, "snippet", "nginx", "-service", socket, "-app", "127.0.0.1:8000"))
-	if status != 0 || stdout != read(t, "deploy/kubernetes/sidecar-example/nginx.conf") {
-		t.Errorf("it is not the snippet: status %d %s", status, stderr)
+	auto := regexp.MustCompile(`(?m)^worker_processes auto;.*$`)
+	if status != 0 || len(auto.FindAllString(stdout, -1)) != 1 {
+		t.Fatalf("the snippet does not say once how many workers there are: status %d %s", status, stderr)
 	}
+	expectPage(t, "deploy/kubernetes/sidecar-example/nginx.conf", auto.ReplaceAllString(stdout, "worker_processes 2; # auto counts the CPUs of the node, and each has some 2 MiB of the limit"))
 	if !strings.Contains(read(t, "deploy/kubernetes/sidecar/kustomization.yaml"), `"`+socket+`"`) {
 		t.Errorf("the sidecar does not listen at %s", socket)
+	}
+}
+
+// A worker takes some 2 MiB before there is any load: they may have a quarter of the limit, whatever the node.
+func TestTheSidecarsWorkersHaveRoom(t *testing.T) {
+	workers := regexp.MustCompile(`(?m)^worker_processes (\w+);`).FindStringSubmatch(read(t, "deploy/kubernetes/sidecar-example/nginx.conf"))
+	limit := regexp.MustCompile(`(?s)- name: nginx\n.*?limits: \{ memory: (\d+)Mi \}`).FindStringSubmatch(read(t, "deploy/kubernetes/sidecar-example/deployment.yaml"))
+	if workers == nil || limit == nil {
+		t.Fatalf("workers %q, limit %q", workers, limit)
+	}
+	n, err := strconv.Atoi(workers[1])
+	if mi, _ := strconv.Atoi(limit[1]); err != nil || n*2 > mi/4 {
+		t.Errorf("%s workers of 2 MiB each, and a limit of %d MiB", workers[1], mi)
 	}
 }
 
