@@ -3,6 +3,9 @@ package envoy_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,5 +158,24 @@ func expectLogged(t *testing.T, s *proxytest.Service, want decision) {
 	var got decision
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil || got != want {
 		t.Errorf("the log says %+v, want %+v", got, want)
+	}
+}
+
+// What removes them is the first filter: each of its expressions stands for a whole name.
+func TestNoFieldTellsTheApplicationAnotherPath(t *testing.T) {
+	conf, err := os.ReadFile("envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var removed []*regexp.Regexp
+	for _, match := range regexp.MustCompile(`remove_on_match: .*regex: "([^"]*)"`).FindAllStringSubmatch(string(conf), -1) {
+		removed = append(removed, regexp.MustCompile("^("+match[1]+")$"))
+	}
+	for _, name := range proxytest.PathNames {
+		for _, name := range []string{name, strings.ReplaceAll(name, "-", "."), strings.Replace(name, "-", "~", 1)} {
+			if !slices.ContainsFunc(removed, func(r *regexp.Regexp) bool { return r.MatchString(strings.ToLower(name)) }) {
+				t.Errorf("%s is not removed", name)
+			}
+		}
 	}
 }

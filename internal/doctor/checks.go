@@ -267,7 +267,7 @@ func claims(v *visit) {
 }
 
 // pathNames are the fields by which some frameworks take a path for another.
-var pathNames = []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"}
+var pathNames = []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Script-Name"}
 
 func otherPaths(v *visit) {
 	const path = "/doctor-other-path"

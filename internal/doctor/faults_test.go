@@ -13,6 +13,7 @@ import (
 
 	"authgear-forward-auth/internal/doctor"
 	"authgear-forward-auth/internal/forwardauth"
+	"authgear-forward-auth/internal/proxytest"
 )
 
 const token = "a-good-token"
@@ -92,7 +93,7 @@ func (f *front) serve(t *testing.T) (*doctor.Echo, string) {
 			if user {
 				f.tell(p.In, p.Out.Header)
 			}
-			for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix"} {
+			for _, name := range proxytest.PathNames {
 				p.Out.Header.Del(name)
 			}
 			f.change(p)

@@ -218,12 +218,12 @@ var preflightPasses = &problem{
 var otherPath = &problem{
 	title:  "A client can tell the application another path",
 	remark: true,
-	why:    "Some frameworks take a path in X-Original-URL, X-Rewrite-URL or X-Forwarded-* for that of the request: one path is asked about, and another is served.",
+	why:    "Some frameworks take a path in X-Original-URL, X-Rewrite-URL or X-Forwarded-* for that of the request, or cut from it what X-Script-Name says: one path is asked about, and another is served.",
 	cure: map[string]string{
-		"nginx":   "proxy_set_header X-Original-URL \"\";   # and X-Original-URI, X-Rewrite-URL, X-Forwarded-Uri, X-Forwarded-Prefix",
-		"traefik": "headers: {customRequestHeaders: {X-Original-URL: \"\", X-Original-URI: \"\", X-Rewrite-URL: \"\"}}   # a middleware of the entry point",
-		"caddy":   "request_header -*original*   # and -*rewrite*, -*uri, -*prefix, before forward_auth",
-		"haproxy": "http-request del-header ^x-(original-ur[il]|rewrite-url|forwarded-(uri|prefix))$ -m reg",
+		"nginx":   "proxy_set_header X-Original-URL \"\";   # and X-Original-URI, X-Rewrite-URL, X-Forwarded-Uri, X-Forwarded-Prefix, X-Script-Name",
+		"traefik": "headers: {customRequestHeaders: {X-Original-URL: \"\", X-Original-URI: \"\", X-Rewrite-URL: \"\", X-Script-Name: \"\"}}   # a middleware of the entry point",
+		"caddy":   "request_header -*original*   # and -*rewrite*, -*uri, -*prefix, -*script-name, before forward_auth",
+		"haproxy": "http-request del-header ^x-(original-ur[il]|rewrite-url|forwarded-(uri|prefix)|script-name)$ -m reg",
 		"envoy":   "header_mutation, before ext_authz: remove_on_match, as in envoy.yaml",
 	},
 }

@@ -118,7 +118,7 @@ func GRPC(t *testing.T, st *Stand, url string) {
 	}
 	for _, p := range st.people() {
 		forged := st.forged()
-		for _, name := range []string{"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Host", "X-Forwarded-For", "X-Forwarded-Proto"} {
+		for _, name := range append([]string{"X-Forwarded-Host", "X-Forwarded-For", "X-Forwarded-Proto"}, PathNames...) {
 			forged = append(forged, name, "told.by.mallory")
 		}
 		resp, s := call(200, p.path, append(forged, p.credentials...)...)
