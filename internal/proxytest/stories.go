@@ -81,6 +81,7 @@ func aRole(t *testing.T, st *Stand) {
 		"/admin", "/admin?x", "/admin/", "//admin/", "/a/../admin/", "/a/%2e%2e/admin/", "/%61dmin/", "/./admin//x", "/a%2f..%2Fadmin/", "/admin%2fx",
 		"/admin;x/", "/admin%3bx/", "/;x/admin/", "/x/..;/admin/", "/public/..;/admin/", "/public/..%3b/admin/", "/public/%2e%2e;x/admin/",
 		`/admin\x`, `/public/..\admin/`, "/%5cadmin/", "/public/..%5Cadmin/", `/public/\../admin/`,
+		"/public/..%20/admin/", "/public/..%09/admin", "/public/.../admin/", "/public/%2e%2e%20/admin/",
 	}
 	if !st.CleansPaths {
 		paths = append(paths, "/public/;/../admin/", "/public/a%2fb/../../admin/", "/admin//../public/", "/admin/../public/x", `/admin/x\y/../../public/`,
