@@ -69,6 +69,11 @@ core.register_action("authgear", {"http-req"}, function(txn)
     txn:set_var("txn.authgear_status", answer.status)
     return
   end
+  -- What cannot be read, or is too long, is the client's own making: no outage, and nothing for the log.
+  if answer.status == 400 or answer.status == 431 then
+    txn:set_var("txn.authgear_status", answer.status)
+    return
+  end
   -- All else is no verdict, nor is a 200 of somebody else who listens there.
   if answer.status ~= 200 or not said["x-authgear-session-valid"] then
     txn:Warning("authgear-forward-auth gives no verdict: status " .. tostring(answer.status))
@@ -81,11 +86,11 @@ core.register_action("authgear", {"http-req"}, function(txn)
       txn.http:req_add_header(name, value)
     end
   end
-  -- Where the buffer is full, HAProxy adds nothing and does not say so.
+  -- Where the client's fields fill the buffer, HAProxy adds nothing and does not say so.
   local set = txn.http:req_get_headers()
   for _, name in ipairs(identity) do
     if (lines(set, name)[1] or "") ~= (lines(said, name)[1] or "") then
-      txn:Warning("authgear-forward-auth: the request has no room for who sent it")
+      txn:set_var("txn.authgear_status", 431)
       return
     end
   end
@@ -99,7 +104,7 @@ end)
 core.register_service("authgear_denies", "http", function(applet)
   local status, body = applet:get_var("txn.authgear_status"), applet:get_var("txn.authgear_body") or ""
   local challenge, location = applet:get_var("txn.authgear_challenge"), applet:get_var("txn.authgear_location")
-  if status ~= 401 and status ~= 403 then
+  if status ~= 400 and status ~= 401 and status ~= 403 and status ~= 431 then
     status, body = 503, '{"error":"temporarily_unavailable","error_description":"Try again in a moment."}'
     applet:add_header("retry-after", "1")
   end

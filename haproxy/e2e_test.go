@@ -33,6 +33,11 @@ type edits struct{ conf, script []string }
 // newStand runs HAProxy with the shipped configuration and the shipped auth.lua,
 // and all that stands around it. listen is the service's address.
 func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
+	st, _ := newStandAndProcess(t, listen, further)
+	return st
+}
+
+func newStandAndProcess(t *testing.T, listen string, further edits) (*proxytest.Stand, *proxytest.Process) {
 	program := proxytest.Installed(t, "haproxy")
 	authgear := authgeartest.Start(t, authgeartest.Options{})
 	service := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_LISTEN="+listen,
@@ -49,8 +54,8 @@ func newStand(t *testing.T, listen string, further edits) *proxytest.Stand {
 		"server app 127.0.0.1:8000", "server app "+proxytest.Upstream(t),
 		"server one 127.0.0.1:4180", "server one "+strings.Replace(listen, "unix:", "unix@", 1),
 	)...)
-	proxytest.Start(t, exec.Command(program, "-db", "-f", conf), front, asked)
-	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true}
+	process := proxytest.Start(t, exec.Command(program, "-db", "-f", conf), front, asked)
+	return &proxytest.Stand{URL: "http://" + front, Authgear: authgear, Service: service, Away: 503, PassesTrailers: true}, process
 }
 
 func TestHAProxy(t *testing.T) {
@@ -230,13 +235,29 @@ func TestWhatIsNoVerdictLetsNobodyIn(t *testing.T) {
 	}))
 	defer other.Close()
 	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"server one 127.0.0.1:4180", "server one " + other.Listener.Addr().String()}})
-	for _, n := range []int64{200, 204, 206, 302, 304, 400, 404, 431, 500, 502} {
+	for n, want := range map[int64]int{200: 503, 204: 503, 206: 503, 302: 503, 304: 503, 400: 400, 404: 503, 431: 431, 500: 503, 502: 503} {
 		status.Store(n)
 		for _, path := range []string{"/", "/public/"} {
-			if resp, _ := st.Do(t, "GET", path, nil); resp.StatusCode != 503 {
-				t.Errorf("%d, %s: status %d, want 503", n, path, resp.StatusCode)
+			if resp, _ := st.Do(t, "GET", path, nil); resp.StatusCode != want {
+				t.Errorf("%d, %s: status %d, want %d", n, path, resp.StatusCode, want)
 			}
 		}
+	}
+}
+
+// Strangers may send what cannot be read, or is too long, as often as they like.
+func TestAMalformedRequestIsNothingForTheLog(t *testing.T) {
+	st, haproxy := newStandAndProcess(t, proxytest.FreeAddr(t), edits{})
+	before := haproxy.Output()
+	long := strings.Repeat("x", 24_000)
+	for status, fields := range map[int][]string{400: {"Cookie", "a=\x01"}, 431: {"Cookie", long, "Cookie", long[:16_000]}} {
+		resp, body := st.Raw(t, "/public/", fields...)
+		if resp.StatusCode != status || body != "" || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("status %d, %v, %s; want %d", resp.StatusCode, resp.Header, body, status)
+		}
+	}
+	if written := strings.TrimPrefix(haproxy.Output(), before); written != "" {
+		t.Errorf("HAProxy writes %s", written)
 	}
 }
 

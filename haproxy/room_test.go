@@ -28,7 +28,7 @@ func TestTheIdentityIsWhole(t *testing.T) {
 					t.Fatalf("%d bytes: it passes without %s", total, field)
 				}
 			}
-		case 503:
+		case 431:
 			refused++
 		}
 	}

@@ -75,6 +75,7 @@ var stories = []story{
 	{"a compressed answer stays so", compressed, nil},
 	{"odd paths reach the application and the log alike", oddPaths, (*Stand).paths},
 	{"a strange Host is no outage", strangeHosts, nil},
+	{"a malformed request is no outage", malformedRequests, nil},
 	{"what a client claims of its request is not believed", claims, nil},
 	{"no field tells the application another path", onePath, nil},
 	{"a WebSocket opens for a user alone", aWebSocket, nil},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -292,6 +293,36 @@ func strangeHosts(t *testing.T, st *Stand) {
 		default:
 			t.Errorf("%s: status %d, want 400 or 401", host, resp.StatusCode)
 		}
+	}
+}
+
+// What a client sends may be no HTTP to the proxy, or to the service alone. Waiting helps nobody
+// then, and a stranger must not make the service look broken.
+func malformedRequests(t *testing.T, st *Stand) {
+	for _, who := range [][]string{nil, st.bob()} {
+		for _, c := range []string{"\x01", "\x1f", "\x7f"} {
+			for _, name := range []string{"X-Any", "Accept", "Cookie", "User-Agent"} {
+				resp, _ := st.Raw(t, "/", append([]string{name, "a" + c + "b"}, who...)...)
+				expectOfTheClient(t, resp, name+" with "+strconv.Quote(c), 400, 200, 401)
+			}
+		}
+	}
+	resp, _ := st.Raw(t, "*", st.ada()...)
+	expectOfTheClient(t, resp, "GET *", 400, 404)
+	long := "a=" + strings.Repeat("x", 20<<10)
+	resp, _ = st.Raw(t, "/", "Cookie", long, "Cookie", long)
+	expectOfTheClient(t, resp, "40 KiB of cookies", 400, 431)
+}
+
+// expectOfTheClient checks that an answer has one of these statuses, and does not say that a
+// moment later it may be another.
+func expectOfTheClient(t *testing.T, resp *http.Response, request string, statuses ...int) {
+	t.Helper()
+	if !slices.Contains(statuses, resp.StatusCode) {
+		t.Errorf("%s: status %d, want one of %v", request, resp.StatusCode, statuses)
+	}
+	if got := resp.Header.Get("Retry-After"); got != "" {
+		t.Errorf("%s: status %d, Retry-After %s", request, resp.StatusCode, got)
 	}
 }
 
