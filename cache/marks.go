@@ -68,50 +68,66 @@ func (c *Cache) lastingFor() time.Duration { return c.o.MaxStaleness + c.o.Outag
 // what was of each of them in other company; where Authgear is not asked, they are refused
 // from now on. It asks Authgear nothing and returns nothing, so a stranger learns nothing.
 func (c *Cache) Forget(ctx context.Context, creds resolver.Credentials) {
-	known := c.forget(ctx, creds, false)
+	list := c.forget(ctx, creds, worthless)
 	if len(creds.List) > 1 {
 		for one := range slices.Chunk(creds.List, 1) {
 			creds.List = one
-			c.forget(ctx, creds, known)
+			c.forget(ctx, creds, list)
 		}
 	}
 }
 
-// forget marks the credentials if anybody vouches for them or, where nobody can tell, if there
-// is room. known is that of what they are a part of; forget returns whether they are known
-// themselves.
-func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, known bool) bool {
+// A standing is what is thought of credentials without asking Authgear.
+type standing int
+
+const (
+	worthless standing = iota // or nobody ever asked about them
+	doubtful                  // nobody can tell: they may be, or become, good
+	known
+)
+
+// forget marks the credentials if they are known or, where nobody can tell, if there is room; of
+// a part of a list also if the list is. It returns their standing.
+func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list standing) standing {
 	key, now := creds.Key(), time.Now()
 	until := now.Add(c.lastingFor())
-	known = known || c.flying(key) || find(c.sessions, key) != nil // in this order: what lands is stored first
-	doubtful := false
+	is := worthless
+	if c.flying(key) {
+		is = doubtful
+	}
+	if find(c.sessions, key) != nil { // in this order: what lands is stored first
+		is = known
+	}
 	if c.o.Local != nil {
 		s, err := c.o.Local.Resolve(ctx, creds)
 		switch {
 		case err == nil:
-			known, until = true, s.Expiry.Time().Add(c.o.Skew)
+			is, until = known, s.Expiry.Time().Add(c.o.Skew)
 		case outOf(err) != "": // without keys, say, nobody knows whether it is any good, and until when
-			doubtful, until = true, later(until, now.Add(c.marks.keep))
+			is, until = max(is, doubtful), later(until, now.Add(c.marks.keep))
 		case resolver.ReasonOf(err) == resolver.UnknownKey, resolver.ReasonOf(err) == resolver.NotYetValid: // it may become good
-			doubtful, until = true, later(until, now.Add(time.Hour))
-		case errors.Is(err, resolver.ErrInvalid) && !known: // nor will it ever be
-			return false
+			is, until = max(is, doubtful), later(until, now.Add(time.Hour))
+		case errors.Is(err, resolver.ErrInvalid) && max(is, list) == worthless: // nor will it ever be good
+			return worthless
 		}
 	}
-	if !known && c.o.Others != nil && c.o.Authgear != nil {
-		_, err := c.o.Others.Known.Resolve(ctx, creds)
-		known, doubtful = err == nil, true // what they do not know either may have been lost, or be asked about just now
+	if is != known && c.o.Others != nil && c.o.Authgear != nil {
+		is = doubtful // what others do not know either may have been lost, or be asked about just now
+		if _, err := c.o.Others.Known.Resolve(ctx, creds); err == nil {
+			is = known
+		}
 	}
 	if far := now.AddDate(100, 0, 0); until.After(far) {
 		until = far // no clock, and no text of a time, has all that a token may name
 	}
-	if !known && !doubtful || !c.marks.key(key, keyMark{at: now, ended: true, doubtful: !known, until: until}) {
-		return false
+	mark := keyMark{at: now, ended: true, until: until, doubtful: max(is, list) == doubtful}
+	if max(is, list) == worthless || !c.marks.key(key, mark) {
+		return worthless
 	}
-	if c.o.Others != nil && (known || c.rumours.Allow()) {
+	if c.o.Others != nil && (is == known || c.rumours.Allow()) {
 		c.o.Others.Left(key, until)
 	}
-	return known
+	return is
 }
 
 func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
@@ -142,17 +158,15 @@ func (m *marks) key(key resolver.Key, mark keyMark) bool {
 		mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 		mark.doubtful = mark.doubtful && old.doubtful
 	}
-	m.doubtful += count(mark.doubtful) - count(old.doubtful)
+	if old.doubtful {
+		m.doubtful--
+	}
+	if mark.doubtful {
+		m.doubtful++
+	}
 	m.keys[key] = mark
 	m.count.Add(1)
 	return true
-}
-
-func count(is bool) int {
-	if is {
-		return 1
-	}
-	return 0
 }
 
 // tidy drops, now and then, what is too old to matter.
@@ -162,13 +176,12 @@ func (m *marks) tidy(now time.Time) {
 	}
 	m.sweep = now.Add(time.Minute)
 	maps.DeleteFunc(m.users, func(_ string, u userMark) bool { return now.After(u.until) })
-	m.doubtful = 0
 	maps.DeleteFunc(m.keys, func(_ resolver.Key, k keyMark) bool {
-		if now.After(k.until) {
-			return true
+		over := now.After(k.until)
+		if over && k.doubtful {
+			m.doubtful--
 		}
-		m.doubtful += count(k.doubtful)
-		return false
+		return over
 	})
 }
 

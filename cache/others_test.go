@@ -158,6 +158,10 @@ func TestStrangersWhoLeaveAreBounded(t *testing.T) {
 			}
 		}
 		w.expect("ada", "who")
+		both := resolver.Credentials{List: []resolver.Credential{{Slot: resolver.Bearer, Value: "bob/1"}, {Slot: resolver.IDPSession, Value: "bob/2"}}}
+		if _, err := w.Resolve(context.Background(), both); err != nil {
+			t.Fatal(err)
+		}
 		flood()
 		if n := len(w.marks.keys); n != maxDoubtful {
 			t.Errorf("%d are marked, want %d", n, maxDoubtful)
@@ -168,6 +172,11 @@ func TestStrangersWhoLeaveAreBounded(t *testing.T) {
 		w.Forget(context.Background(), token("ada"))
 		if n := len(o.left); n != rumoursAtOnce+1 || o.left[n-1] != token("ada").Key() {
 			t.Errorf("others were told of %d, want one more: who is known", n)
+		}
+		o.left = nil
+		w.Forget(context.Background(), both)
+		if len(w.marks.keys) != maxDoubtful+4 || len(o.left) != 1 || o.left[0] != both.Key() {
+			t.Errorf("others were told of %d, want who is known, and nothing of its parts", len(o.left))
 		}
 		time.Sleep(time.Minute)
 		o.left = nil
