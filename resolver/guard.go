@@ -72,7 +72,8 @@ func (g *Guard) Strangers() Resolver { return strangers{g} }
 type strangers struct{ *Guard }
 
 func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error) {
-	if s.Away() && !s.mayProbe() {
+	away := s.Away()
+	if away && !s.mayProbe() {
 		return nil, errAway
 	}
 	leave, err := s.few.enter(ctx)
@@ -80,6 +81,9 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		return nil, err
 	}
 	defer leave()
+	if away {
+		return s.probe(ctx, c)
+	}
 	asked := s.now()
 	return s.ask(ctx, c, func(err error) error {
 		// Nobody vouches for what they put into a question: something on the way may end its
@@ -91,11 +95,25 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 	})
 }
 
-// mayProbe lets one stranger, now and then, see whether Authgear is back. What becomes of their
-// questions is not always counted, so the breaker alone would not hold them back.
+// mayProbe lets one stranger, now and then, see whether Authgear is back.
 func (g *Guard) mayProbe() bool {
 	now, last := g.now(), g.probed.Load()
 	return now-last >= int64(probeEvery) && g.probed.CompareAndSwap(last, now)
+}
+
+// probe asks for a stranger while Authgear is away. An answer ends that. No answer tells nothing,
+// and meanwhile somebody who is vouched for may see for himself.
+func (g *Guard) probe(ctx context.Context, c Credentials) (*Session, error) {
+	leave, err := g.all.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	s, err := g.put(ctx, c)
+	if !outOf(err) {
+		g.breaker.Execute(func() (*Session, error) { return s, err })
+	}
+	return s, err
 }
 
 func (g *Guard) now() int64 { return int64(time.Since(g.begun)) }
@@ -115,17 +133,23 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 	}
 	defer leave()
 	s, err := g.breaker.Execute(func() (*Session, error) {
-		s, err := g.next.Resolve(ctx, c)
-		switch {
-		case outOf(err):
-			g.warn(err)
-		case !errors.Is(err, ErrNotAsked):
-			g.answered.Store(g.now())
-		}
+		s, err := g.put(ctx, c)
 		return s, judge(err)
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return nil, errAway
+	}
+	return s, err
+}
+
+// put puts a question to Authgear.
+func (g *Guard) put(ctx context.Context, c Credentials) (*Session, error) {
+	s, err := g.next.Resolve(ctx, c)
+	switch {
+	case outOf(err):
+		g.warn(err)
+	case !errors.Is(err, ErrNotAsked):
+		g.answered.Store(g.now())
 	}
 	return s, err
 }

@@ -278,11 +278,40 @@ func TestStrangersWhoseQuestionsVanishEndNothing(t *testing.T) {
 	})
 }
 
-// vanishing is an Authgear that answers, but for some.
-type vanishing struct{}
+// Nor do they keep an outage from ending.
+func TestStrangersWhoseQuestionsVanishProlongNothing(t *testing.T) {
+	for _, strangers := range []int{1, MaxStrangers} {
+		synctest.Test(t, func(t *testing.T) {
+			back := time.Now().Add(10 * time.Second)
+			g := NewGuard(vanishing{until: back}, func(error) {})
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			var all sync.WaitGroup
+			for range strangers {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						g.Strangers().Resolve(context.Background(), Credentials{List: []Credential{{Bearer, "vanishes"}}})
+						time.Sleep(time.Millisecond)
+					}
+				})
+			}
+			for ctx.Err() == nil {
+				_, err := g.Resolve(context.Background(), Credentials{})
+				if since := time.Since(back); err != nil && since > 3*time.Second {
+					t.Errorf("%d strangers: %s after it is back: %v", strangers, since, err)
+				}
+				time.Sleep(300 * time.Millisecond)
+			}
+			all.Wait()
+		})
+	}
+}
 
-func (vanishing) Resolve(_ context.Context, c Credentials) (*Session, error) {
-	if len(c.List) > 0 {
+// vanishing is an Authgear that answers from then on, but for some.
+type vanishing struct{ until time.Time }
+
+func (v vanishing) Resolve(_ context.Context, c Credentials) (*Session, error) {
+	if len(c.List) > 0 || time.Now().Before(v.until) {
 		time.Sleep(2 * time.Second)
 		return nil, unavailable("timeout")
 	}
