@@ -91,7 +91,7 @@ const (
 func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list standing) standing {
 	key, now := creds.Key(), time.Now()
 	until := now.Add(c.lastingFor())
-	is := worthless
+	is, keysAway := worthless, false
 	if c.flying(key) {
 		is = doubtful
 	}
@@ -103,8 +103,8 @@ func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list sta
 		switch {
 		case err == nil:
 			is, until = known, s.Expiry.Time().Add(c.o.Skew)
-		case outOf(err) != "": // without keys, say, nobody knows whether it is any good, and until when
-			is, until = max(is, doubtful), later(until, now.Add(c.marks.keep))
+		case outOf(err) != "": // nobody knows whether it is any good, and until when
+			is, until, keysAway = max(is, doubtful), later(until, now.Add(c.marks.keep)), true
 		case resolver.ReasonOf(err) == resolver.UnknownKey, resolver.ReasonOf(err) == resolver.NotYetValid: // it may become good
 			is, until = max(is, doubtful), later(until, now.Add(time.Hour))
 		case errors.Is(err, resolver.ErrInvalid) && max(is, list) == worthless: // nor will it ever be good
@@ -121,10 +121,14 @@ func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list sta
 		until = far // no clock, and no text of a time, has all that a token may name
 	}
 	mark := keyMark{at: now, ended: true, until: until, doubtful: max(is, list) == doubtful}
-	if max(is, list) == worthless || !c.marks.key(key, mark) {
+	if max(is, list) == worthless {
 		return worthless
 	}
-	if c.o.Others != nil && (is == known || c.rumours.Allow()) {
+	room, news := c.marks.key(key, mark)
+	if !room {
+		return worthless
+	}
+	if c.o.Others != nil && (news && (is == known || keysAway) || c.rumours.Allow()) {
 		c.o.Others.Left(key, until)
 	}
 	return is
@@ -145,15 +149,17 @@ func (m *marks) user(id string, at time.Time, ends bool, told time.Time) {
 	m.count.Add(1)
 }
 
-// key tells whether there is room for the mark: there always is, unless it is doubtful.
-func (m *marks) key(key resolver.Key, mark keyMark) bool {
+// key tells whether there is room for the mark, as there always is unless it is doubtful, and
+// whether it says more than an earlier one.
+func (m *marks) key(key resolver.Key, mark keyMark) (room, news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tidy(time.Now())
 	old, again := m.keys[key]
 	if mark.doubtful && !again && m.doubtful >= maxDoubtful {
-		return false
+		return false, false
 	}
+	news = !old.ended || mark.until.Sub(old.until) > time.Second
 	if again {
 		mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 		mark.doubtful = mark.doubtful && old.doubtful
@@ -166,7 +172,7 @@ func (m *marks) key(key resolver.Key, mark keyMark) bool {
 	}
 	m.keys[key] = mark
 	m.count.Add(1)
-	return true
+	return true, news
 }
 
 // tidy drops, now and then, what is too old to matter.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"authgear-forward-auth/resolver"
 )
 
@@ -185,6 +187,34 @@ func TestStrangersWhoLeaveAreBounded(t *testing.T) {
 			t.Errorf("a minute later %d are marked, and others are told of %d, want 1", len(w.marks.keys), len(o.left))
 		}
 	})
+}
+
+// In mode jwt, what others are told matters for long: it is told once, and without keys of each.
+func TestOthersAreToldOnceOfWhatLasts(t *testing.T) {
+	for name, tt := range map[string]struct {
+		noKeys, same bool
+		told         int
+	}{
+		"a token again and again":                {false, true, 1 + rumoursAtOnce},
+		"many tokens":                            {false, false, 3000},
+		"many tokens, while the keys are away":   {true, false, 3000},
+		"the same token, while the keys are not": {true, true, 1 + rumoursAtOnce},
+	} {
+		amongOthers(t, hybrid, func(w *world, o *others) {
+			w.o.Authgear, w.o.Strangers, w.marks.keep = nil, nil, Reach(bound, false)
+			w.rumours.SetLimit(rate.Every(w.marks.keep / maxDoubtful))
+			w.noKeys = tt.noKeys
+			for i := range 3000 {
+				if tt.same {
+					i = 0
+				}
+				w.Forget(context.Background(), token(fmt.Sprint("user", i)))
+			}
+			if n := len(o.left); n != tt.told {
+				t.Errorf("%s: others were told %d times, want %d", name, n, tt.told)
+			}
+		})
+	}
 }
 
 // What can never pass leaves nothing behind.

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -108,9 +107,6 @@ func (f *Fleet) add(ctx context.Context, entries []string) (added bool) {
 	})
 	for range entries {
 		f.count(Publish, err)
-	}
-	if err != nil {
-		f.o.Warn(fmt.Errorf("tell the other replicas of an event: %w", err))
 	}
 	return err == nil
 }

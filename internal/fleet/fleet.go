@@ -155,7 +155,10 @@ func (f *Fleet) Close() {
 // Troubles returns, in words, why the replica does without the others; nothing if it
 // does not.
 func (f *Fleet) Troubles() []string {
+	why := f.refusal.Load()
 	switch _, _, err := f.clock.now(f.o.Skew); {
+	case why != nil && err == nil && f.isReady():
+		return []string{"Redis (AUTHGEAR_REDIS_URL) takes nothing: " + *why + ": the other replicas are not told who leaves here"}
 	case f.client.Load() == nil || f.behind.State() != gobreaker.StateClosed:
 		return []string{"Redis (AUTHGEAR_REDIS_URL) does not answer: this replica asks Authgear by itself, and is told of no events but its own"}
 	case err != nil:
@@ -164,9 +167,6 @@ func (f *Fleet) Troubles() []string {
 		return []string{"the events of the other replicas are not read yet: this replica asks Authgear by itself"}
 	case !f.isReady():
 		return []string{"the events of the other replicas cannot be read: this replica asks Authgear by itself, and who left is known here within the bound, but no sooner"}
-	}
-	if no := f.refusal.Load(); no != nil {
-		return []string{"Redis (AUTHGEAR_REDIS_URL) takes nothing: " + *no + ": the other replicas are not told who leaves here"}
 	}
 	return nil
 }
@@ -236,13 +236,14 @@ func (f *Fleet) patrol(ctx context.Context) {
 
 func (f *Fleet) look(ctx context.Context) error {
 	if f.client.Load() == nil || f.isDemoted() {
-		client, err := f.connect(ctx)
-		if err != nil {
+		switch client, err := f.connect(ctx); {
+		case err == nil:
+			f.connected = time.Now()
+			if old := f.client.Swap(&client); old != nil {
+				(*old).Close()
+			}
+		case f.client.Load() == nil:
 			return fmt.Errorf("connect to Redis (AUTHGEAR_REDIS_URL): %w", err)
-		}
-		f.connected = time.Now()
-		if old := f.client.Swap(&client); old != nil {
-			(*old).Close()
 		}
 	}
 	begin := time.Now()
@@ -257,23 +258,24 @@ func (f *Fleet) look(ctx context.Context) error {
 	if err := f.clock.set(begin, time.Now(), results[0]); err != nil {
 		return err
 	}
-	return f.try(ctx)
+	return f.tell(ctx)
 }
 
-// try tells Redis something, to see whether it takes that: it may be full, or a replica.
-func (f *Fleet) try(ctx context.Context) error {
-	_, err := f.send(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
-		return rueidis.Commands{b.Set().Key(leaseKey(f.self)).Value("").PxMilliseconds(1).Build()}
+// tell tells Redis something, where events are, to see whether it takes that: it may be full, or a
+// replica. If it does, nobody else need find out.
+func (f *Fleet) tell(ctx context.Context) error {
+	_, err := f.do(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
+		return rueidis.Commands{b.Set().Key(leaseKey(f.stream)).Value("").PxMilliseconds(1).Build()}
 	})
-	var why *string
-	if no, refused := rueidis.IsRedisErr(err); refused {
-		text := no.Error()
-		why = &text
-	}
-	f.refusal.Store(why)
-	if err != nil {
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return nil // somebody did just now, or does
+	case err != nil:
+		why := err.Error()
+		f.refusal.Store(&why)
 		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
 	}
+	f.refusal.Store(nil)
 	return nil
 }
 

@@ -148,6 +148,9 @@ func TestACluster(t *testing.T) {
 	r := &redis{url: "redis://afa:password@127.0.0.1:" + ports[0] + "?addr=127.0.0.1:" + ports[1]}
 	one, two := join(t, r), join(t, r)
 	one.share(t, two, "cluster")
+	if events, tried := cli(t, ports[0], "cluster", "keyslot", one.stream), cli(t, ports[0], "cluster", "keyslot", leaseKey(one.stream)); events != tried {
+		t.Errorf("events are in slot %s, and what is told is tried in slot %s", events, tried)
+	}
 	for _, port := range ports {
 		nothingRefused(t, port)
 	}
@@ -224,32 +227,43 @@ func TestAFailoverThatEndsNoConnection(t *testing.T) {
 	eventually(t, "it is over", func() bool { return len(pair[0].Troubles()) == 0 })
 }
 
-// A Redis may answer, and take nothing.
-func TestARedisThatIsFullIsNoSecret(t *testing.T) {
-	port := freePort(t)
-	listening(t, port, "--port", port)
-	var warned atomic.Int32
-	r := &redis{url: "redis://127.0.0.1:" + port}
-	one, two := join(t, r, func(o *Options) {
-		o.Warn = func(err error) {
-			if strings.Contains(err.Error(), "tell the other replicas of an event: OOM") {
-				warned.Add(1)
+// A Redis may answer what it is asked, and take nothing.
+func TestARedisThatTakesNothingIsToldOf(t *testing.T) {
+	for says, change := range map[string][2][]string{
+		"OOM":       {{"config", "set", "maxmemory", "1"}, {"config", "set", "maxmemory", "0"}},
+		"no answer": {{"client", "pause", "100000", "WRITE"}, {"client", "unpause"}},
+	} {
+		t.Run(says, func(t *testing.T) {
+			port := freePort(t)
+			listening(t, port, "--port", port)
+			var warned atomic.Int32
+			r := &redis{url: "redis://127.0.0.1:" + port}
+			one, two := join(t, r, func(o *Options) {
+				o.Warn = func(err error) {
+					if strings.Contains(err.Error(), "tell Redis (AUTHGEAR_REDIS_URL) something: "+says) {
+						warned.Add(1)
+					}
+				}
+			}), join(t, r)
+			cli(t, port, change[0]...)
+			one.Tell(Event{User: "ada"})
+			for _, it := range []*replica{one, two} {
+				eventually(t, "it is told of", func() bool { return strings.Contains(fmt.Sprint(it.Troubles()), "takes nothing: "+says) })
 			}
-		}
-	}), join(t, r)
-	cli(t, port, "config", "set", "maxmemory", "1")
-	one.Tell(Event{User: "ada"})
-	for _, it := range []*replica{one, two} {
-		eventually(t, "it is told of", func() bool { return strings.Contains(fmt.Sprint(it.Troubles()), "takes nothing: OOM") })
+			eventually(t, "it is logged", func() bool { return warned.Load() > 0 })
+			for i := range 20 { // requests find out, too
+				two.Asking(&authgear{}).Resolve(t.Context(), bearer(fmt.Sprint(i)))
+			}
+			if got := fmt.Sprint(two.Troubles()); !strings.Contains(got, "takes nothing: "+says) {
+				t.Errorf("under load: %s", got)
+			}
+			cli(t, port, change[1]...)
+			for _, it := range []*replica{one, two} {
+				eventually(t, "it is over", func() bool { return len(it.Troubles()) == 0 })
+			}
+			eventually(t, "the event is told", func() bool { return len(two.heard()) >= 1 })
+		})
 	}
-	if warned.Load() == 0 {
-		t.Error("the log says nothing")
-	}
-	cli(t, port, "config", "set", "maxmemory", "0")
-	for _, it := range []*replica{one, two} {
-		eventually(t, "it is over", func() bool { return len(it.Troubles()) == 0 })
-	}
-	eventually(t, "the event is told", func() bool { return len(two.heard()) == 1 })
 }
 
 func TestTLS(t *testing.T) {
