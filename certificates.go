@@ -26,6 +26,7 @@ type certificates struct {
 	mu     sync.Mutex
 	looked time.Time
 	seen   []os.FileInfo // of the files, when they were read last
+	said   string        // why they were not used then
 	due    time.Time     // when a certificate that came too early can be used; zero: there is none
 }
 
@@ -65,9 +66,11 @@ func (c *certificates) look() {
 	if slices.EqualFunc(c.stat(), c.seen, unchanged) && (c.due.IsZero() || c.looked.Before(c.due)) {
 		return
 	}
-	if err := c.read(); err != nil {
+	err := c.read()
+	if err != nil && err.Error() != c.said {
 		c.log.Warn().Err(err).Msg("the new certificates are not used")
 	}
+	c.said = fmt.Sprint(err)
 }
 
 // readAgain reads the files, whether they have changed or not.
@@ -109,6 +112,7 @@ func (c *certificates) read() error {
 		config.ClientCAs, caErr = readCA(c.clientCA)
 	}
 	if err := errors.Join(certErr, keyErr, caErr); err != nil {
+		c.seen = nil // they may be readable in a moment, and look the same
 		return err
 	}
 	pair, err := tls.X509KeyPair(cert, key)

@@ -227,18 +227,20 @@ func newLogger(set settings, stderr io.Writer) zerolog.Logger {
 	return zerolog.New(stderr).Level(zerolog.Level(set.LogLevel)).With().Timestamp().Logger()
 }
 
+// healthcheck needs to know where to ask, and nothing else: the service goes on with what was in
+// force if a file of secrets is empty for a moment.
 func healthcheck() error {
-	set, err := load()
+	admin, err := adminListener()
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
-	client := fasthttp.Client{Dial: func(string) (net.Conn, error) { return dialListener(set.AdminListen) }, MaxResponseBodySize: 1 << 10}
+	client := fasthttp.Client{Dial: func(string) (net.Conn, error) { return dialListener(admin) }, MaxResponseBodySize: 1 << 10}
 	status, body, err := client.GetTimeout(nil, "http://localhost/healthz", 2*time.Second)
 	if err != nil {
-		return fmt.Errorf("ask the admin listener at %s (AUTHGEAR_ADMIN_LISTEN): %w", set.AdminListen, err)
+		return fmt.Errorf("ask the admin listener at %s (AUTHGEAR_ADMIN_LISTEN): %w", admin, err)
 	}
 	if status != fasthttp.StatusOK || string(body) != "ok\n" {
-		return fmt.Errorf("it is not the service that answers at %s, with status %d: is AUTHGEAR_ADMIN_LISTEN right, and does another process listen there?", set.AdminListen, status)
+		return fmt.Errorf("it is not the service that answers at %s, with status %d: is AUTHGEAR_ADMIN_LISTEN right, and does another process listen there?", admin, status)
 	}
 	return nil
 }

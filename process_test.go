@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,7 +70,10 @@ func TestAllProblemsWithTheSettingsAreReportedTogether(t *testing.T) {
 		"AUTHGEAR_LISTEN=4180", "AUTHGEAR_ADMIN_LISTEN=unix:",
 		"AUTHGEAR_CONFIRM=never", "AUTHGEAR_OUTAGE_GRACE=-1s", "AUTHGEAR_WEBHOOK_SECRET=canary", "AUTHGEAR_DRAIN_DELAY=2m",
 	}
-	for _, command := range []string{"serve", "healthcheck"} {
+	if status, _, stderr := result(t, proxytest.Command(t, bad, "healthcheck")); status != 1 || !strings.HasPrefix(stderr, "settings:\nAUTHGEAR_ADMIN_LISTEN: ") || strings.Count(stderr, "AUTHGEAR_") > 1 {
+		t.Errorf("healthcheck: exit status %d, %s; want what is wrong with AUTHGEAR_ADMIN_LISTEN alone", status, stderr)
+	}
+	for _, command := range []string{"serve", "explain"} {
 		status, stdout, stderr := result(t, proxytest.Command(t, append(bad, "AUTHGEAR_ENDPOIN=x"), command))
 		if !strings.Contains(stderr, "AUTHGEAR_ENDPOIN is unknown and has no effect: is AUTHGEAR_ENDPOINT meant?") {
 			t.Errorf("%s: the slip is not reported", command)
@@ -86,6 +90,24 @@ func TestAllProblemsWithTheSettingsAreReportedTogether(t *testing.T) {
 				t.Errorf("%s: %s is reported %d times in:\n%s", command, name, n, stderr)
 			}
 		}
+	}
+}
+
+// A setting that is meant to keep somebody out must not be without effect.
+func TestModeResolverTakesNoSettingOfTokens(t *testing.T) {
+	for _, setting := range []string{"AUTHGEAR_AUDIENCES=https://api.example.com", "AUTHGEAR_CLIENT_IDS=spa"} {
+		name, _, _ := strings.Cut(setting, "=")
+		status, _, stderr := result(t, proxytest.Command(t, []string{"AUTHGEAR_ENDPOINT=http://127.0.0.1:1", "AUTHGEAR_MODE=resolver", setting}))
+		if status != 1 || !strings.Contains(stderr, name+": has no effect with AUTHGEAR_MODE=resolver") {
+			t.Errorf("%s: exit status %d: %s", setting, status, stderr)
+		}
+	}
+}
+
+func TestTwoSecretsMayStandOnTwoLines(t *testing.T) {
+	var s secrets
+	if err := s.UnmarshalText([]byte("0123456789abcdef\r\nfedcba9876543210\n")); err != nil || !slices.Equal(s, []string{"0123456789abcdef", "fedcba9876543210"}) {
+		t.Errorf("%q, %v", s, err)
 	}
 }
 
@@ -277,6 +299,11 @@ func TestHealthcheck(t *testing.T) {
 	s, _ := start(t)
 	if status, stdout, stderr := result(t, s.Command("healthcheck")); status != 0 || stdout+stderr != "" {
 		t.Errorf("alive: exit status %d, %q", status, stdout+stderr)
+	}
+	broken := s.Command("healthcheck")
+	broken.Env = append(broken.Env, "AUTHGEAR_WEBHOOK_SECRET_FILE=/dev/null", "AUTHGEAR_MODE=fast")
+	if status, stdout, stderr := result(t, broken); status != 0 || stdout+stderr != "" {
+		t.Errorf("alive, and would not start again: exit status %d, %q", status, stdout+stderr)
 	}
 	s.Stop()
 	if status, _, stderr := result(t, s.Command("healthcheck")); status != 1 || !strings.Contains(stderr, s.Admin+" (AUTHGEAR_ADMIN_LISTEN)") {

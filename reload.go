@@ -22,7 +22,7 @@ type source struct {
 
 // reread returns what can have changed since the settings were read.
 func (s *settings) reread(signed *secretsInForce, keys *resolver.Keys, certs *certificates) (list []source) {
-	if os.Getenv("AUTHGEAR_WEBHOOK_SECRET_FILE") != "" {
+	if trim(os.Getenv("AUTHGEAR_WEBHOOK_SECRET_FILE")) != "" {
 		list = append(list, source{"the webhook secret", signed.read})
 	}
 	if s.Mode != resolverOnly {

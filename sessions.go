@@ -72,6 +72,10 @@ func (m mode) allows(rule policy.Rule) error {
 	switch {
 	case rule.MaxStaleness > 0 && m == jwtOnly:
 		return errors.New("policy parameter max_staleness: with AUTHGEAR_MODE=jwt Authgear confirms nothing; use hybrid")
+	case len(rule.ClientIDs) > 0 && m == resolverOnly:
+		return errors.New("policy parameter client_id: with AUTHGEAR_MODE=resolver Authgear does not tell the client; use hybrid")
+	case len(rule.Scopes) > 0 && m == resolverOnly:
+		return errors.New("policy parameter scope: with AUTHGEAR_MODE=resolver Authgear tells no scopes; use hybrid")
 	case rule.MaxStaleness > 0 && rule.Machine:
 		return errors.New("policy parameters max_staleness and machine: Authgear confirms no machine's token; take one of them")
 	}

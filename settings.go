@@ -105,6 +105,17 @@ func load() (settings, error) {
 	return s, nil
 }
 
+// adminListener reads where the admin listener is, whatever is wrong with the rest.
+func adminListener() (address, error) {
+	var s settings
+	for _, problem := range s.read() {
+		if strings.HasPrefix(problem.Error(), "AUTHGEAR_ADMIN_LISTEN:") {
+			return "", problem
+		}
+	}
+	return s.AdminListen, nil
+}
+
 // check looks at what each setting alone cannot know.
 func (s *settings) check() (problems []error) {
 	problem := func(name, cure string, args ...any) {
@@ -124,6 +135,13 @@ func (s *settings) check() (problems []error) {
 	}
 	if s.ResolverTimeout < 10*time.Millisecond || s.ResolverTimeout > time.Minute {
 		problem("AUTHGEAR_RESOLVER_TIMEOUT", "must be between 10ms and 1m, not %s", s.ResolverTimeout)
+	}
+	const noEffect = "has no effect with AUTHGEAR_MODE=resolver, where nothing is known of a token but what Authgear's resolver tells: unset it, or take hybrid"
+	if s.Mode == resolverOnly && len(s.Audiences) > 0 {
+		problem("AUTHGEAR_AUDIENCES", noEffect)
+	}
+	if s.Mode == resolverOnly && len(s.ClientIDs) > 0 {
+		problem("AUTHGEAR_CLIENT_IDS", noEffect)
 	}
 	if s.AdminListen == s.Listen && !strings.HasSuffix(string(s.Listen), ":0") {
 		problem("AUTHGEAR_ADMIN_LISTEN", "must be another address than that of AUTHGEAR_LISTEN")

@@ -32,7 +32,7 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[cookieName]():    "a part of a cookie's name",
 	reflect.TypeFor[[]cookieName]():  "a list, with commas",
 	reflect.TypeFor[byteSize]():      "a size, such as `64MiB`",
-	reflect.TypeFor[secrets]():       "a secret, or two with a comma",
+	reflect.TypeFor[secrets]():       "a secret, or two with a comma or a line end between them",
 	reflect.TypeFor[secret]():        "a secret",
 	reflect.TypeFor[prefixes]():      "a list of addresses and ranges, with commas",
 	reflect.TypeFor[address]():       "an address, such as `127.0.0.1:4180`, `:4180` or `unix:/path/to.sock`",

@@ -201,6 +201,8 @@ func TestASnippetThatCannotBe(t *testing.T) {
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "traefik", "not ask over a unix socket"},
 		{"AUTHGEAR_LISTEN=unix:/run/a.sock", "envoy", "not ask over a unix socket"},
 		{"AUTHGEAR_MODE=jwt", "nginx -policy max_staleness=1s", "AUTHGEAR_MODE=jwt"},
+		{"AUTHGEAR_MODE=resolver", "nginx -policy client_id=spa", "AUTHGEAR_MODE=resolver"},
+		{"AUTHGEAR_MODE=resolver", "nginx -policy scope=openid", "AUTHGEAR_MODE=resolver"},
 		{"AUTHGEAR_LISTEN=4180", "nginx", "AUTHGEAR_LISTEN"},
 	} {
 		status, stdout, stderr := result(t, proxytest.Command(t, []string{tt.setting}, append([]string{"snippet"}, strings.Fields(tt.args)...)...))

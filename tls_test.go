@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/internal/proxytest"
 )
@@ -193,6 +195,15 @@ func TestANewCertificateIsShownAsSoonAsItCanBeUsed(t *testing.T) {
 	c := &client{kept, bufio.NewReader(kept)}
 	if err := c.ask(question(authgear.JWT(authgear.AddUser(authgeartest.User{ID: "ada"})))); err != nil {
 		t.Errorf("on a connection from before: %v", err)
+	}
+}
+
+// A file may be unreadable for a moment, and look the same afterwards.
+func TestFilesThatCannotBeReadAreReadAgain(t *testing.T) {
+	c := &certificates{cert: t.TempDir(), log: zerolog.Nop()}
+	c.look()
+	if c.said == "" || c.seen != nil {
+		t.Errorf("said %q, seen %v: they are taken for read", c.said, c.seen)
 	}
 }
 

@@ -81,14 +81,14 @@ type secrets []string
 
 func (s *secrets) UnmarshalText(b []byte) error {
 	*s = nil
-	for text := range strings.SplitSeq(string(b), ",") {
+	for text := range strings.SplitSeq(strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", ","), ",") {
 		if text = strings.TrimSpace(text); len(text) < 16 {
 			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
 		}
 		*s = append(*s, text)
 	}
 	if len(*s) > 2 {
-		return errors.New("takes two secrets at most, the new one and the old one, with a comma between them")
+		return errors.New("takes two secrets at most, the new one and the old one, with a comma or a line end between them")
 	}
 	return nil
 }

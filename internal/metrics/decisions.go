@@ -138,7 +138,8 @@ func (c *decisions) Collect(to chan<- prometheus.Metric) {
 		for o := range verdicts {
 			for r, reason := range resolver.Reasons {
 				outcome := policy.Outcome(o)
-				if n := verdicts[o][r]; n > 0 || outcome == policy.Allow && reason == resolver.OK {
+				fromStart := outcome == policy.Allow && reason == resolver.OK || outcome == policy.Misconfigured && reason == resolver.BadPolicy // who looks for an increase needs the 0
+				if n := verdicts[o][r]; n > 0 || fromStart {
 					to <- prometheus.MustNewConstMetric(decided, prometheus.CounterValue, float64(n), d.proxy, outcome.String(), string(reason))
 				}
 			}
