@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,18 @@ func TestEachVerdictIsCountedUnderItsReason(t *testing.T) {
 	for i, reason := range resolver.Reasons {
 		if got[string(reason)] != float64(i+1) {
 			t.Errorf("%s is counted %v times, want %d", reason, got[string(reason)], i+1)
+		}
+	}
+}
+
+// Whoever looks for an increase needs the 0 before it.
+func TestTheFirstSlipOfAPolicyIsAnIncrease(t *testing.T) {
+	m := New("", time.Minute)
+	m.Proxy("plain")
+	got := fmt.Sprint(gather(t, m)["authgear_forward_auth_decisions_total"].GetMetric())
+	for _, label := range []string{`value:"allow"`, `value:"ok"`, `value:"misconfigured"`, `value:"bad_policy"`} {
+		if strings.Count(got, label) != 1 {
+			t.Errorf("%s is not there once in %s", label, got)
 		}
 	}
 }
