@@ -219,14 +219,6 @@ func (r routes) serve(ctx *fasthttp.RequestCtx) {
 	ctx.SetStatusCode(fasthttp.StatusNotFound)
 }
 
-func newLogger(set settings, stderr io.Writer) zerolog.Logger {
-	zerolog.DurationFieldUnit = time.Microsecond
-	if set.LogFormat == "console" {
-		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != ""}
-	}
-	return zerolog.New(stderr).Level(zerolog.Level(set.LogLevel)).With().Timestamp().Logger()
-}
-
 // healthcheck needs to know where to ask, and nothing else: the service goes on with what was in
 // force if a file of secrets is empty for a moment.
 func healthcheck() error {
