@@ -66,8 +66,9 @@ func (c *certificates) look() {
 	if slices.EqualFunc(c.stat(), c.seen, unchanged) && (c.due.IsZero() || c.looked.Before(c.due)) {
 		return
 	}
+	again := c.seen == nil // nothing has changed, but it may be readable now
 	err := c.read()
-	if err != nil && err.Error() != c.said {
+	if err != nil && !(again && err.Error() == c.said) {
 		c.log.Warn().Err(err).Msg("the new certificates are not used")
 	}
 	c.said = fmt.Sprint(err)

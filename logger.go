@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"sync/atomic"
@@ -21,65 +22,52 @@ func newLogger(set settings, stderr io.Writer) zerolog.Logger {
 // counted, until somebody reads again. Else a reader that has stopped would stop those who log.
 type patient struct {
 	to    io.Writer
-	idle  chan []byte // has a buffer while no line is on its way
-	lines chan line
+	turn  chan struct{} // of one line at a time
 	stuck atomic.Bool
 	lost  atomic.Int64
 }
 
-// A line is on its way until written is closed.
-type line struct {
-	text    []byte
-	written chan struct{}
-}
-
 // logPatience is how long a line waits.
-const logPatience = 100 * time.Millisecond
+const logPatience = time.Second
 
-func newPatient(to io.Writer) *patient {
-	p := &patient{to: to, idle: make(chan []byte, 1), lines: make(chan line)}
-	p.idle <- nil
-	go p.run()
-	return p
-}
+func newPatient(to io.Writer) *patient { return &patient{to: to, turn: make(chan struct{}, 1)} }
 
-// Write returns when the text is written, or lost.
-func (p *patient) Write(text []byte) (int, error) {
-	var buffer []byte
+// Write returns when the line is written, or lost.
+func (p *patient) Write(line []byte) (int, error) {
 	select {
-	case buffer = <-p.idle:
+	case p.turn <- struct{}{}:
 	default:
-		if p.stuck.Load() {
+		if p.stuck.Load() || !p.waitForTurn() {
 			p.lost.Add(1)
-			return len(text), nil
-		}
-		select {
-		case buffer = <-p.idle:
-		case <-time.After(logPatience):
-			p.stuck.Store(true)
-			p.lost.Add(1)
-			return len(text), nil
+			return len(line), nil
 		}
 	}
-	l := line{append(buffer[:0], text...), make(chan struct{})}
-	p.lines <- l
+	written := make(chan struct{}, 1)
+	go p.write(bytes.Clone(line), written)
 	select {
-	case <-l.written:
+	case <-written:
 	case <-time.After(logPatience):
-		p.stuck.Store(true)
+		p.stuck.Store(len(written) == 0)
 	}
-	return len(text), nil
+	return len(line), nil
 }
 
-func (p *patient) run() {
-	for l := range p.lines {
-		p.to.Write(l.text)
-		p.stuck.Store(false)
-		if n := p.lost.Swap(0); n > 0 {
-			log := zerolog.New(p.to).With().Timestamp().Logger()
-			log.Warn().Int64("lines", n).Msg("lines of log were lost: nobody read them")
-		}
-		close(l.written)
-		p.idle <- l.text
+func (p *patient) waitForTurn() bool {
+	select {
+	case p.turn <- struct{}{}:
+		return true
+	case <-time.After(logPatience):
+		return false
 	}
+}
+
+func (p *patient) write(line []byte, written chan<- struct{}) {
+	p.to.Write(line)
+	p.stuck.Store(false)
+	if n := p.lost.Swap(0); n > 0 {
+		log := zerolog.New(p.to).With().Timestamp().Logger()
+		log.Warn().Int64("lines", n).Msg("lines of log were lost: they could not be written in time")
+	}
+	written <- struct{}{}
+	<-p.turn
 }

@@ -61,7 +61,7 @@ func main() {
 	})
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if err != errDenied {
-			fmt.Fprintln(os.Stderr, err)
+			fmt.Fprintln(newPatient(os.Stderr), err)
 		}
 		os.Exit(1)
 	}
@@ -219,8 +219,8 @@ func (r routes) serve(ctx *fasthttp.RequestCtx) {
 	ctx.SetStatusCode(fasthttp.StatusNotFound)
 }
 
-// healthcheck needs to know where to ask, and nothing else: the service goes on with what was in
-// force if a file of secrets is empty for a moment.
+// healthcheck needs to know where to ask. What else is wrong with the settings is none of its
+// business: the service goes on with what it has read.
 func healthcheck() error {
 	admin, err := adminListener()
 	if err != nil {

@@ -105,9 +105,14 @@ func TestModeResolverTakesNoSettingOfTokens(t *testing.T) {
 }
 
 func TestTwoSecretsMayStandOnTwoLines(t *testing.T) {
-	var s secrets
-	if err := s.UnmarshalText([]byte("0123456789abcdef\r\nfedcba9876543210\n")); err != nil || !slices.Equal(s, []string{"0123456789abcdef", "fedcba9876543210"}) {
-		t.Errorf("%q, %v", s, err)
+	for _, text := range []string{"0123456789abcdef\r\nfedcba9876543210\n", "0123456789abcdef,\nfedcba9876543210\n", "0123456789abcdef\n\nfedcba9876543210", " 0123456789abcdef , fedcba9876543210 "} {
+		var s secrets
+		if err := s.UnmarshalText([]byte(text)); err != nil || !slices.Equal(s, []string{"0123456789abcdef", "fedcba9876543210"}) {
+			t.Errorf("%q: %q, %v", text, s, err)
+		}
+	}
+	if err := new(secrets).UnmarshalText([]byte(",\n")); err == nil {
+		t.Error("no secret at all is taken")
 	}
 }
 

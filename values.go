@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
@@ -81,11 +82,14 @@ type secrets []string
 
 func (s *secrets) UnmarshalText(b []byte) error {
 	*s = nil
-	for text := range strings.SplitSeq(strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", ","), ",") {
-		if text = strings.TrimSpace(text); len(text) < 16 {
+	for text := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+		if len(text) < 16 {
 			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
 		}
 		*s = append(*s, text)
+	}
+	if len(*s) == 0 {
+		return errors.New("is empty: copy it from the webhook page of Authgear's portal")
 	}
 	if len(*s) > 2 {
 		return errors.New("takes two secrets at most, the new one and the old one, with a comma or a line end between them")

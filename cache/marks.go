@@ -91,7 +91,7 @@ const (
 func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list standing) standing {
 	key, now := creds.Key(), time.Now()
 	until := now.Add(c.lastingFor())
-	is, keysAway := worthless, false
+	is, unsure := worthless, false
 	if c.flying(key) {
 		is = doubtful
 	}
@@ -104,7 +104,7 @@ func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list sta
 		case err == nil:
 			is, until = known, s.Expiry.Time().Add(c.o.Skew)
 		case outOf(err) != "": // nobody knows whether it is any good, and until when
-			is, until, keysAway = max(is, doubtful), later(until, now.Add(c.marks.keep)), true
+			is, until, unsure = max(is, doubtful), later(until, now.Add(c.marks.keep)), true
 		case resolver.ReasonOf(err) == resolver.UnknownKey, resolver.ReasonOf(err) == resolver.NotYetValid: // it may become good
 			is, until = max(is, doubtful), later(until, now.Add(time.Hour))
 		case errors.Is(err, resolver.ErrInvalid) && max(is, list) == worthless: // nor will it ever be good
@@ -128,7 +128,7 @@ func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list sta
 	if !room {
 		return worthless
 	}
-	if c.o.Others != nil && (news && (is == known || keysAway) || c.rumours.Allow()) {
+	if c.o.Others != nil && (news && (is == known || unsure) || c.rumours.Allow()) {
 		c.o.Others.Left(key, until)
 	}
 	return is

@@ -69,8 +69,9 @@ core.register_action("authgear", {"http-req"}, function(txn)
     txn:set_var("txn.authgear_status", answer.status)
     return
   end
-  -- What cannot be read, or is too long, is the client's own making: no outage, and nothing for the log.
-  if answer.status == 400 or answer.status == 431 then
+  -- What the service cannot read, or is too long for it, is the client's own doing: no outage, and
+  -- nothing for the log.
+  if (answer.status == 400 or answer.status == 431) and lines(said, "cache-control")[1] == "no-store" then
     txn:set_var("txn.authgear_status", answer.status)
     return
   end
@@ -104,7 +105,11 @@ end)
 core.register_service("authgear_denies", "http", function(applet)
   local status, body = applet:get_var("txn.authgear_status"), applet:get_var("txn.authgear_body") or ""
   local challenge, location = applet:get_var("txn.authgear_challenge"), applet:get_var("txn.authgear_location")
-  if status ~= 400 and status ~= 401 and status ~= 403 and status ~= 431 then
+  if status == 400 then
+    body = '{"error":"invalid_request","error_description":"A field has a byte that HTTP does not allow."}'
+  elseif status == 431 then
+    body = '{"error":"invalid_request","error_description":"The fields are too long. Are there many cookies?"}'
+  elseif status ~= 401 and status ~= 403 then
     status, body = 503, '{"error":"temporarily_unavailable","error_description":"Try again in a moment."}'
     applet:add_header("retry-after", "1")
   end

@@ -235,11 +235,11 @@ func TestWhatIsNoVerdictLetsNobodyIn(t *testing.T) {
 	}))
 	defer other.Close()
 	st := newStand(t, proxytest.FreeAddr(t), edits{conf: []string{"server one 127.0.0.1:4180", "server one " + other.Listener.Addr().String()}})
-	for n, want := range map[int64]int{200: 503, 204: 503, 206: 503, 302: 503, 304: 503, 400: 400, 404: 503, 431: 431, 500: 503, 502: 503} {
+	for _, n := range []int64{200, 204, 206, 302, 304, 400, 404, 431, 500, 502} {
 		status.Store(n)
 		for _, path := range []string{"/", "/public/"} {
-			if resp, _ := st.Do(t, "GET", path, nil); resp.StatusCode != want {
-				t.Errorf("%d, %s: status %d, want %d", n, path, resp.StatusCode, want)
+			if resp, _ := st.Do(t, "GET", path, nil); resp.StatusCode != 503 {
+				t.Errorf("%d, %s: status %d, want 503", n, path, resp.StatusCode)
 			}
 		}
 	}
@@ -252,7 +252,7 @@ func TestAMalformedRequestIsNothingForTheLog(t *testing.T) {
 	long := strings.Repeat("x", 24_000)
 	for status, fields := range map[int][]string{400: {"Cookie", "a=\x01"}, 431: {"Cookie", long, "Cookie", long[:16_000]}} {
 		resp, body := st.Raw(t, "/public/", fields...)
-		if resp.StatusCode != status || body != "" || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") != "" {
+		if resp.StatusCode != status || !strings.HasPrefix(body, `{"error":"invalid_request",`) || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") != "" {
 			t.Errorf("status %d, %v, %s; want %d", resp.StatusCode, resp.Header, body, status)
 		}
 	}

@@ -101,8 +101,8 @@ func (g *Guard) mayProbe() bool {
 	return now-last >= int64(probeEvery) && g.probed.CompareAndSwap(last, now)
 }
 
-// probe asks for a stranger while Authgear is away. An answer ends that. No answer tells nothing,
-// and meanwhile somebody who is vouched for may see for himself.
+// probe asks for a stranger while Authgear is away. An answer ends that, unless somebody who is
+// vouched for is seeing for himself just then. No answer tells nothing.
 func (g *Guard) probe(ctx context.Context, c Credentials) (*Session, error) {
 	leave, err := g.all.enter(ctx)
 	if err != nil {
