@@ -111,8 +111,12 @@ func TestTwoSecretsMayStandOnTwoLines(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, s, err)
 		}
 	}
-	if err := new(secrets).UnmarshalText([]byte(",\n")); err == nil {
+	if err := new(secrets).UnmarshalText([]byte(", \n")); err == nil {
 		t.Error("no secret at all is taken")
+	}
+	var s secrets
+	if err := s.UnmarshalText([]byte("a secret with spaces in it")); err != nil || len(s) != 1 {
+		t.Errorf("one secret with spaces: %q, %v", s, err)
 	}
 }
 

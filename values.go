@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
@@ -82,7 +81,10 @@ type secrets []string
 
 func (s *secrets) UnmarshalText(b []byte) error {
 	*s = nil
-	for text := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+	for text := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return strings.ContainsRune(",\r\n", r) }) {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
 		if len(text) < 16 {
 			return errors.New("must have 16 characters or more: copy it from the webhook page of Authgear's portal")
 		}
