@@ -259,22 +259,13 @@ func TestStrangersWhoseQuestionsVanishEndNothing(t *testing.T) {
 		g := NewGuard(vanishing{}, func(error) {})
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
-		var all sync.WaitGroup
-		for range MaxStrangers {
-			all.Go(func() {
-				for ctx.Err() == nil {
-					g.Strangers().Resolve(context.Background(), Credentials{List: []Credential{{Bearer, "vanishes"}}})
-					time.Sleep(time.Millisecond)
-				}
-			})
-		}
+		defer pester(ctx, g, MaxStrangers)()
 		for ctx.Err() == nil {
 			if _, err := g.Resolve(context.Background(), Credentials{}); err != nil {
 				t.Errorf("a question about a user: %v", err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		all.Wait()
 	})
 }
 
@@ -286,15 +277,7 @@ func TestStrangersWhoseQuestionsVanishProlongNothing(t *testing.T) {
 			g := NewGuard(vanishing{until: back}, func(error) {})
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
-			var all sync.WaitGroup
-			for range strangers {
-				all.Go(func() {
-					for ctx.Err() == nil {
-						g.Strangers().Resolve(context.Background(), Credentials{List: []Credential{{Bearer, "vanishes"}}})
-						time.Sleep(time.Millisecond)
-					}
-				})
-			}
+			defer pester(ctx, g, strangers)()
 			for ctx.Err() == nil {
 				_, err := g.Resolve(context.Background(), Credentials{})
 				if since := time.Since(back); err != nil && since > 3*time.Second {
@@ -302,9 +285,22 @@ func TestStrangersWhoseQuestionsVanishProlongNothing(t *testing.T) {
 				}
 				time.Sleep(300 * time.Millisecond)
 			}
-			all.Wait()
 		})
 	}
+}
+
+// pester puts questions about strangers that vanish, until ctx ends.
+func pester(ctx context.Context, g *Guard, strangers int) (wait func()) {
+	var all sync.WaitGroup
+	for range strangers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				g.Strangers().Resolve(context.Background(), Credentials{List: []Credential{{Bearer, "vanishes"}}})
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	return all.Wait
 }
 
 // vanishing is an Authgear that answers from then on, but for some.
