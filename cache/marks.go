@@ -120,11 +120,10 @@ func (c *Cache) forget(ctx context.Context, creds resolver.Credentials, list sta
 	if far := now.AddDate(100, 0, 0); until.After(far) {
 		until = far // no clock, and no text of a time, has all that a token may name
 	}
-	mark := keyMark{at: now, ended: true, until: until, doubtful: max(is, list) == doubtful}
 	if max(is, list) == worthless {
 		return worthless
 	}
-	room, news := c.marks.key(key, mark)
+	room, news := c.marks.key(key, keyMark{at: now, ended: true, until: until, doubtful: max(is, list) == doubtful})
 	if !room {
 		return worthless
 	}
@@ -159,7 +158,7 @@ func (m *marks) key(key resolver.Key, mark keyMark) (room, news bool) {
 	if mark.doubtful && !again && m.doubtful >= maxDoubtful {
 		return false, false
 	}
-	news = !old.ended || mark.until.Sub(old.until) > time.Second
+	news = !old.ended || old.doubtful && !mark.doubtful || mark.until.Sub(old.until) > time.Second
 	if again {
 		mark.ended, mark.at, mark.until = mark.ended || old.ended, later(mark.at, old.at), later(mark.until, old.until)
 		mark.doubtful = mark.doubtful && old.doubtful

@@ -217,6 +217,30 @@ func TestOthersAreToldOnceOfWhatLasts(t *testing.T) {
 	}
 }
 
+// Others may not have been told while nobody could tell whether the token is any good.
+func TestOthersAreToldOfWhatTurnsOutToBeGood(t *testing.T) {
+	amongOthers(t, hybrid, func(w *world, o *others) {
+		w.o.Authgear, w.o.Strangers = nil, nil // mode jwt
+		w.rumours.SetBurst(0)
+		w.local.answer = func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.InvalidError{Reason: resolver.UnknownKey}
+		}
+		w.Forget(context.Background(), token("ada"))
+		if len(o.left) != 0 {
+			t.Error("others are told")
+		}
+		w.local.answer = func(c resolver.Credentials) (*resolver.Session, error) {
+			s, err := w.verify(c)
+			s.Expiry = resolver.UnixTime(time.Now().Add(time.Minute).Unix())
+			return s, err
+		}
+		w.Forget(context.Background(), token("ada"))
+		if len(o.left) != 1 {
+			t.Error("others are not told")
+		}
+	})
+}
+
 // What can never pass leaves nothing behind.
 func TestWhatCanNeverPassIsNotForgotten(t *testing.T) {
 	for name, tt := range map[string]struct {
