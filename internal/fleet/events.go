@@ -105,6 +105,7 @@ func (f *Fleet) add(ctx context.Context, entries []string) (added bool) {
 		}
 		return all
 	})
+	f.noteTold(err)
 	for range entries {
 		f.count(Publish, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -213,7 +214,12 @@ func (f *Fleet) send(ctx context.Context, wait time.Duration, commands func(ruei
 // failure is the first one of the results. That there is nothing is none.
 func failure(results []rueidis.RedisResult) error {
 	for _, r := range results {
-		if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		var late net.Error
+		switch err := r.Error(); {
+		case err == nil, rueidis.IsRedisNil(err):
+		case errors.As(err, &late) && late.Timeout():
+			return errAway
+		default:
 			return err
 		}
 	}
@@ -264,19 +270,28 @@ func (f *Fleet) look(ctx context.Context) error {
 // tell tells Redis something, where events are, to see whether it takes that: it may be full, or a
 // replica. If it does, nobody else need find out.
 func (f *Fleet) tell(ctx context.Context) error {
-	_, err := f.do(ctx, time.Second, func(b rueidis.Builder) rueidis.Commands {
+	something := func(b rueidis.Builder) rueidis.Commands {
 		return rueidis.Commands{b.Set().Key(leaseKey(f.stream)).Value("").PxMilliseconds(1).Build()}
-	})
-	switch {
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		return nil // somebody did just now, or does
-	case err != nil:
-		why := err.Error()
-		f.refusal.Store(&why)
+	}
+	_, err := f.do(ctx, time.Second, something)
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		_, err = f.send(ctx, time.Second, something) // what others failed at does not say why
+	}
+	f.noteTold(err)
+	if err != nil {
 		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
 	}
-	f.refusal.Store(nil)
 	return nil
+}
+
+// noteTold notes whether Redis took what it was told.
+func (f *Fleet) noteTold(err error) {
+	if err == nil {
+		f.refusal.Store(nil)
+		return
+	}
+	why := err.Error()
+	f.refusal.Store(&why)
 }
 
 // isDemoted tells whether the Redis that was connected to became a replica of another one, to

@@ -240,7 +240,7 @@ func TestARedisThatTakesNothingIsToldOf(t *testing.T) {
 			r := &redis{url: "redis://127.0.0.1:" + port}
 			one, two := join(t, r, func(o *Options) {
 				o.Warn = func(err error) {
-					if strings.Contains(err.Error(), "tell Redis (AUTHGEAR_REDIS_URL) something: "+says) {
+					if strings.Contains(err.Error(), ": "+says) {
 						warned.Add(1)
 					}
 				}
@@ -254,9 +254,7 @@ func TestARedisThatTakesNothingIsToldOf(t *testing.T) {
 			for i := range 20 { // requests find out, too
 				two.Asking(&authgear{}).Resolve(t.Context(), bearer(fmt.Sprint(i)))
 			}
-			if got := fmt.Sprint(two.Troubles()); !strings.Contains(got, "takes nothing: "+says) {
-				t.Errorf("under load: %s", got)
-			}
+			eventually(t, "it is told of under load", func() bool { return strings.Contains(fmt.Sprint(two.Troubles()), "takes nothing: "+says) })
 			cli(t, port, change[1]...)
 			for _, it := range []*replica{one, two} {
 				eventually(t, "it is over", func() bool { return len(it.Troubles()) == 0 })
