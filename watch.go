@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -201,7 +202,7 @@ func begun(conn net.Conn, state fasthttp.ConnState) {
 // them, lets others go first: one connection may bring thousands at a time.
 func (c *watchedConn) answer() {
 	if !c.came {
-		turn.Pass()
+		turn.Pass(context.Background())
 	}
 	c.came, c.used = false, true
 	c.enter(answering)

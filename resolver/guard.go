@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"authgear-forward-auth/internal/turn"
 )
 
 // A Guard spares Authgear: it bounds how many questions are put at a time, and
@@ -72,6 +74,10 @@ func (g *Guard) Strangers() Resolver { return strangers{g} }
 type strangers struct{ *Guard }
 
 func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error) {
+	// To put a question takes a processor longer than several remembered answers do, and so
+	// does what comes of it.
+	turn.Pass(ctx)
+	defer turn.Pass(ctx)
 	away := s.Away()
 	if away && !s.mayProbe() {
 		return nil, errAway

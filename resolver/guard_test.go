@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"authgear-forward-auth/internal/turn/turntest"
 )
 
 // busy is an Authgear that takes a while, and may be down.
@@ -47,6 +49,19 @@ func reasonOf(err error) Reason {
 		return out.Reason
 	}
 	return ""
+}
+
+// What is to be confirmed needs no turn.
+func TestStrangersAskInTurn(t *testing.T) {
+	g := NewGuard(new(busy), func(error) {})
+	ask := func(r Resolver) func() {
+		return func() {
+			if _, err := r.Resolve(t.Context(), Credentials{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	turntest.Waits(t, ask(g), ask(g.Strangers()))
 }
 
 func TestStrangersCannotKeepOthersFromBeingConfirmed(t *testing.T) {

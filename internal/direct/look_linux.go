@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"encoding/binary"
 	"os"
 	"runtime"
 	"syscall"
@@ -14,7 +15,7 @@ type Look struct {
 	event syscall.RawConn
 	ring  func(fd uintptr) bool // made once
 	rung  bool
-	count [8]byte
+	one   [8]byte
 }
 
 // Await returns when Go has looked. Who was to get something from the network before goes
@@ -35,18 +36,18 @@ func (l *Look) open() bool {
 		return false
 	}
 	l.ring = l.again
+	binary.NativeEndian.PutUint64(l.one[:], 1)
 	l.event, err = os.NewFile(uintptr(fd), "eventfd").SyscallConn()
 	return err == nil
 }
 
-// again makes the event happen, and when it was seen takes it back.
+// again makes the event happen, and is done when it was seen. Each time is told of, so that the
+// event need not be taken back.
 func (l *Look) again(fd uintptr) (done bool) {
 	if l.rung {
-		syscall.Read(int(fd), l.count[:])
 		return true
 	}
-	l.count = [8]byte{1}
-	_, err := syscall.Write(int(fd), l.count[:])
+	_, err := syscall.Write(int(fd), l.one[:])
 	l.rung = err == nil
 	return !l.rung
 }

@@ -14,15 +14,14 @@ import (
 	"authgear-forward-auth/internal/direct"
 )
 
-// longest is for how long turns are taken one after the other, until Go is made to look
-// at the network, which it does not by itself while there is something else to do.
-const longest = 200 * time.Microsecond
+// longest is for how long turns are taken until Go is made to look at the network, which it
+// does not by itself while there is something else to do. A look takes a tenth of it.
+const longest = 50 * time.Microsecond
 
 // A desk is where turns are taken, one after the other.
 type desk struct {
-	since time.Time // there was always somebody here, and nobody else was let go first
-	left  time.Time
-	look  direct.Look
+	looked time.Time
+	look   direct.Look
 }
 
 var desks = func() chan *desk {
@@ -47,30 +46,25 @@ func (t *Turn) Take(ctx context.Context) error {
 	}
 }
 
-// Pass waits for a turn and leaves it at once, so that others go first.
-func Pass() {
+// Pass waits for a turn, or until ctx ends, and leaves it at once, so that others go first.
+func Pass(ctx context.Context) {
 	var t Turn
-	t.Take(context.Background())
+	t.Take(ctx)
 	t.Leave()
 }
 
-// giveWay lets others go first if turns were taken for long enough. Meanwhile the desk is
-// not free, so that those who would take long, too, wait for it.
+// giveWay lets others go first if that was long ago. Meanwhile the desk is not free, so that
+// those who would take long, too, wait for it.
 func (d *desk) giveWay() {
-	now := time.Now()
-	switch {
-	case now.Sub(d.left) > longest: // there was time for others
-		d.since = now
-	case now.Sub(d.since) > longest:
+	if time.Since(d.looked) > longest {
 		d.look.Await()
-		d.since = time.Now()
+		d.looked = time.Now()
 	}
 }
 
 // Leave ends the turn, if it was taken.
 func (t *Turn) Leave() {
 	if t.at != nil {
-		t.at.left = time.Now()
 		desks <- t.at
 		t.at = nil
 	}
