@@ -225,7 +225,8 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, on term
 	if a != nil && a.session != nil {
 		creds.Trace.Looked(resolver.Refresh)
 	}
-	return c.await(ctx, key, creds.Clone(), a, on) // apart, so that a hit allocates nothing
+	creds.Trace = nil
+	return c.await(ctx, key, creds, a, on) // apart, so that a hit allocates nothing
 }
 
 // find compares the key whole: ristretto finds entries by 64 bits, which is not
@@ -245,8 +246,7 @@ func (c *Cache) fresh(key resolver.Key, creds resolver.Credentials, a *answer, n
 // await waits for an answer that was asked for late enough, which a is not.
 func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Credentials, a *answer, on terms) (*resolver.Session, error) {
 	now := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.o.Wait)
-	defer cancel()
+	until := now.Add(c.o.Wait)
 	creds.NotBefore = now.Add(-on.bound)
 	if a != nil {
 		creds.NotBefore = later(creds.NotBefore, a.asked.Add(1))
@@ -254,14 +254,16 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 	var f *flight
 	for range attempts {
 		var early bool
-		var fly func()
+		var fly func() (ask func(resolver.Credentials))
 		if f, early, fly = c.begin(key, creds, a, f); fly != nil {
-			fly()
+			if ask := fly(); ask != nil {
+				go ask(creds.Clone()) // what the caller gave may change once it has an answer
+			}
 		}
-		if !ended(ctx, f.verified) && on.signed && c.atOnce(key, f, early) {
+		if !ended(ctx, until, f.verified) && on.signed && c.atOnce(key, f, early) {
 			return f.signed, nil
 		}
-		if ended(ctx, f.done) {
+		if ended(ctx, until, f.done) {
 			return c.grace(key, creds, errTooLong, on)
 		}
 		switch a = f.answer; {
@@ -288,8 +290,15 @@ func (c *Cache) atOnce(key resolver.Key, f *flight, early bool) bool {
 	return f.atOnce && (early || !f.answered.Load() && c.marks.allowSigned(key, f.signed))
 }
 
-// ended waits for the event and tells whether ctx ended first.
-func ended(ctx context.Context, event <-chan struct{}) bool {
+// ended waits for the event and tells whether ctx ended, or the time came, first.
+func ended(ctx context.Context, until time.Time, event <-chan struct{}) bool {
+	select {
+	case <-event:
+		return false
+	default:
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	select {
 	case <-event:
 		return false

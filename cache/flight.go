@@ -52,7 +52,11 @@ func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *ans
 	creds.NotBefore = later(known.asked.Add(1), time.Now().Add(-time.Duration(earliest*float64(c.o.MaxStaleness))))
 	creds.Unhurried = true
 	if _, _, fly := c.begin(key, creds, known, nil); fly != nil {
-		go fly()
+		go func() {
+			if ask := fly(); ask != nil {
+				ask(creds)
+			}
+		}()
 	}
 }
 
@@ -60,7 +64,7 @@ func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *ans
 // did not serve, which the caller must fly then. known is the answer that did not
 // serve either: if there is a later one by now, no question is needed. early tells
 // whether it is not verified yet.
-func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool, fly func()) {
+func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool, fly func() (ask func(resolver.Credentials))) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
@@ -86,7 +90,7 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 	}
 	c.flights.byKey[key] = f
 	c.flights.all.Add(1)
-	return f, true, func() { c.fly(f, key, creds, e) }
+	return f, true, func() func(resolver.Credentials) { return c.fly(f, key, creds, e) }
 }
 
 // landed returns a flight whose answer is there.
@@ -104,9 +108,9 @@ func (c *Cache) flying(key resolver.Key) bool {
 	return c.flights.byKey[key] != nil
 }
 
-// fly finds out what can be known without Authgear; what it must be asked, behind
-// its caller.
-func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) {
+// fly finds out what can be known without Authgear. If it must be asked, ask does that, of
+// the same credentials.
+func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (ask func(resolver.Credentials)) {
 	// A little less than anybody waits: its own reason tells more than theirs.
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
 	local, final := c.askLocal(ctx, f, key, creds, e)
@@ -123,13 +127,13 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	if final {
 		cancel()
 		c.land(f, key, creds, e, local, false) // whoever comes too soon verifies it again
-		return
+		return nil
 	}
-	go func() {
+	return func(creds resolver.Credentials) {
 		defer cancel()
 		s, err := c.confirm(ctx, f, key, creds, e)
 		c.land(f, key, creds, e, newAnswer(f.askedFor(s), s, err), true)
-	}()
+	}
 }
 
 // askedFor returns when Authgear was asked for the session, which may be earlier: by
@@ -186,7 +190,8 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		wait := period(c.o.MaxStaleness)
 		a.next.Store(int64(wait))
 		if afterPause(before, a, c.o.MaxStaleness) && c.isProlongedLate(a, creds) {
-			c.later(wait, func() { c.once(key, creds, a) })
+			ours := creds.Clone()
+			c.later(wait, func() { c.once(key, ours, a) })
 		}
 		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
 		return settle

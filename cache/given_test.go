@@ -49,6 +49,29 @@ func TestWhatIsGivenMayBeChangedOnceItIsAnswered(t *testing.T) {
 	})
 }
 
+// It may be confirmed once more later, though another replica answered.
+func TestWhatIsGivenMayBeChangedOnceOthersHaveAnswered(t *testing.T) {
+	amongOthers(t, Options{}, func(w *world, o *others) {
+		look := w.authgear.answer
+		w.authgear.answer = func(c resolver.Credentials) (*resolver.Session, error) {
+			if c.List[0].Value != "opaque/1" {
+				t.Errorf("asked about %q", c.List[0].Value)
+			}
+			return look(c)
+		}
+		o.know(confirmed(0))
+		value := []byte("opaque/1")
+		if _, err := w.Resolve(t.Context(), token(unsafe.String(&value[0], len(value)))); err != nil {
+			t.Fatal(err)
+		}
+		copy(value, "another!")
+		o.know(func(resolver.Credentials) (*resolver.Session, error) { return nil, resolver.ErrNotMine })
+		w.questions(0)
+		time.Sleep(bound)
+		w.questions(1)
+	})
+}
+
 // Another replica may have asked Authgear earlier: then what it was told is as old as that.
 func TestAnAnswerIsAsOldAsTheQuestionOfWhoeverPutIt(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {

@@ -172,3 +172,6 @@ func bearer(lines [][]byte) (string, error) {
 
 // alias returns the bytes as a string without copying them.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// bytesOf returns the bytes of the string without copying them. They must not be changed.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

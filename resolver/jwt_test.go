@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"authgear-forward-auth/internal/authgeartest"
 	"authgear-forward-auth/resolver"
@@ -145,6 +147,32 @@ func TestAMachineIsToldApart(t *testing.T) {
 }
 
 // One token has one text; others must not even be looked at.
+// What a session tells is its own: the memory of the token is used again once it is known, and
+// so is that in which it was read.
+func TestASessionKeepsNothingOfTheToken(t *testing.T) {
+	s := authgeartest.Start(t, authgeartest.Options{})
+	j := verifier(t, s)
+	user := func(name string) []byte {
+		return []byte(s.JWT(s.AddUser(authgeartest.User{ID: name, Roles: []string{"role-of-" + name}}), func(_, claims map[string]any) {
+			claims["client_id"], claims["scope"], claims["amr"] = "client-"+name, "scope-"+name, []string{"amr-" + name}
+		}))
+	}
+	text := func(s *resolver.Session) string { return fmt.Sprintf("%+v", *s) }
+	token, another := user("ada"), user("bob")
+	ada, err := resolve(j, unsafe.String(&token[0], len(token)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := text(ada)
+	clear(token)
+	if bob, err := resolve(j, string(another)); err != nil || text(ada) != before || strings.Contains(text(bob), "ada") {
+		t.Errorf("%v, %v; it was %s", ada, err, before)
+	}
+	if _, err := resolve(j, string(another)); err != nil { // whose header is known
+		t.Error(err)
+	}
+}
+
 func TestATokenHasOneText(t *testing.T) {
 	s := authgeartest.Start(t, authgeartest.Options{})
 	j := verifier(t, s)

@@ -57,10 +57,10 @@ func verifyJWS(jwks []json.RawMessage, text string) error {
 	if err := check(headerChecks, new(JWT), &h, time.Now(), nil); err != nil {
 		return err
 	}
-	if _, err := decodeSegment(t.claims); err != nil {
+	if _, err := new(work).decode(t.claims); err != nil {
 		return err
 	}
-	signature, err := decodeSegment(t.signature)
+	signature, err := new(work).decode(t.signature)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func TestTheSignatureOfRFC7515A2(t *testing.T) {
 			t.Fatal(err)
 		}
 		jws, err1 := splitToken(g.Tests[0].JWS)
-		signature, err2 := decodeSegment(jws.signature)
+		signature, err2 := new(work).decode(jws.signature)
 		if err := errors.Join(err1, err2, jws.verify(set.byID["it"], signature)); err != nil {
 			t.Errorf("A.2: %v", err)
 		}
