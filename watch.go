@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -202,7 +201,7 @@ func begun(conn net.Conn, state fasthttp.ConnState) {
 // them, lets others go first: one connection may bring thousands at a time.
 func (c *watchedConn) answer() {
 	if !c.came {
-		turn.Pass(context.Background())
+		turn.Pass()
 	}
 	c.came, c.used = false, true
 	c.enter(answering)

@@ -16,7 +16,12 @@ type admission struct {
 
 // enter waits for a turn.
 func (a *admission) enter(ctx context.Context) error {
-	if !a.known && a.turn.Take(ctx) != nil {
+	if a.known || a.turn.TakeFree() {
+		return nil
+	}
+	ctx, cancel := firstHalf(ctx)
+	defer cancel()
+	if a.turn.Take(ctx) != nil {
 		return errTooManyTokens
 	}
 	return nil

@@ -24,6 +24,7 @@ type Guard struct {
 	warn    func(error)
 	all     *lane
 	few     *lane
+	turns   *turn.Turns // strangers'; apart, so that a crowd of tokens does not keep a question from being put in time
 	breaker *gobreaker.CircuitBreaker[*Session]
 
 	begun    time.Time
@@ -54,6 +55,7 @@ func NewGuard(next Resolver, warn func(error)) *Guard {
 		begun: time.Now(),
 		all:   newLane(MaxQuestions),
 		few:   newLane(MaxStrangers),
+		turns: turn.New(),
 		breaker: gobreaker.NewCircuitBreaker[*Session](gobreaker.Settings{
 			Timeout:     probeEvery,
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
@@ -74,10 +76,6 @@ func (g *Guard) Strangers() Resolver { return strangers{g} }
 type strangers struct{ *Guard }
 
 func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error) {
-	// To put a question takes a processor longer than several remembered answers do, and so
-	// does what comes of it.
-	turn.Pass(ctx)
-	defer turn.Pass(ctx)
 	away := s.Away()
 	if away && !s.mayProbe() {
 		return nil, errAway
@@ -87,6 +85,12 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		return nil, err
 	}
 	defer leave()
+	// To put a question takes a processor longer than several remembered answers do, and so
+	// does what comes of it.
+	if err := s.giveWay(ctx); err != nil {
+		return nil, err
+	}
+	defer s.giveWay(ctx)
 	if away {
 		return s.probe(ctx, c)
 	}
@@ -99,6 +103,20 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 		}
 		return err
 	})
+}
+
+// giveWay waits for a turn, and leaves it at once.
+func (s strangers) giveWay(ctx context.Context) error {
+	t := turn.Turn{Of: s.turns}
+	if !t.TakeFree() {
+		ctx, cancel := firstHalf(ctx)
+		defer cancel()
+		if t.Take(ctx) != nil {
+			return errOverloaded
+		}
+	}
+	t.Leave()
+	return nil
 }
 
 // mayProbe lets one stranger, now and then, see whether Authgear is back.
@@ -138,6 +156,9 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 		return nil, err
 	}
 	defer leave()
+	if ctx.Err() != nil {
+		return nil, errOverloaded // Authgear has no part in it
+	}
 	s, err := g.breaker.Execute(func() (*Session, error) {
 		s, err := g.put(ctx, c)
 		return s, judge(err)
@@ -168,6 +189,15 @@ var (
 	errOverloaded = &UnavailableError{Overloaded, fmt.Errorf("more questions to Authgear than %d at a time (%d for new credentials)", MaxQuestions, MaxStrangers)}
 )
 
+// firstHalf ends when half of the time is over, for the other one is for the question itself: one
+// that has no time would fail, whoever is asked.
+func firstHalf(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d, ok := ctx.Deadline(); ok {
+		return context.WithTimeout(ctx, time.Until(d)/2)
+	}
+	return ctx, func() {}
+}
+
 // A lane lets so many pass at a time. A bounded number waits.
 type lane struct {
 	slots   chan struct{}
@@ -183,11 +213,8 @@ func (l *lane) enter(ctx context.Context) (leave func(), err error) {
 		return leave, nil
 	default:
 	}
-	if d, ok := ctx.Deadline(); ok { // half of the time is for the question itself
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(d)/2)
-		defer cancel()
-	}
+	ctx, cancel := firstHalf(ctx)
+	defer cancel()
 	defer l.waiting.Add(-1)
 	if l.waiting.Add(1) > int64(cap(l.slots)*waitingPerSlot) {
 		return nil, errOverloaded

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/internal/turn/turntest"
 )
 
@@ -61,7 +62,67 @@ func TestStrangersAskInTurn(t *testing.T) {
 			}
 		}
 	}
-	turntest.Waits(t, ask(g), ask(g.Strangers()))
+	turntest.Waits(t, g.turns, ask(g), ask(g.Strangers()))
+}
+
+// Who waited in vain was not asked about, so that is no outage of Authgear.
+func TestWhoCannotAskInTimeIsNoOutage(t *testing.T) {
+	b := new(busy)
+	g := NewGuard(b, func(err error) { t.Error(err) })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var taken []turn.Turn
+	for one := (turn.Turn{Of: g.turns}); one.TakeFree(); one = (turn.Turn{Of: g.turns}) {
+		taken = append(taken, one)
+	}
+	for range 2 * failuresToOpen {
+		if _, err := g.Resolve(ended, Credentials{}); reasonOf(err) != Overloaded {
+			t.Errorf("without any time: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := g.Strangers().Resolve(ctx, Credentials{}); reasonOf(err) != Overloaded || ctx.Err() != nil {
+			t.Errorf("without a turn: %v, %v", err, ctx.Err())
+		}
+		cancel()
+	}
+	if n := b.calls.Load(); n > 0 || g.Away() {
+		t.Errorf("asked %d times, away: %v", n, g.Away())
+	}
+	for _, one := range taken {
+		one.Leave()
+	}
+}
+
+// While Authgear is away, nobody is asked, and nobody waits.
+func TestStrangersNeedNoTurnWhileAuthgearIsAway(t *testing.T) {
+	guarded(t, func(b *busy, g *Guard) {
+		b.down.Store(true)
+		for range failuresToOpen {
+			g.Resolve(context.Background(), Credentials{})
+		}
+		g.Strangers().Resolve(context.Background(), Credentials{}) // sees for himself
+		g.turns = new(turn.Turns)                                  // of which there are none
+		if _, err := g.Strangers().Resolve(context.Background(), Credentials{}); err != errAway {
+			t.Error(err)
+		}
+	})
+}
+
+// A token that comes to its turn must have time left for the question about it.
+func TestATokenWaitsForItsTurnNoLongerThanHalfOfItsTime(t *testing.T) {
+	var in admission
+	turntest.Waits(t, nil, func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := in.enter(ctx); reasonOf(err) != Overloaded || ctx.Err() != nil {
+			t.Errorf("%v, %v", err, ctx.Err())
+		}
+	}, func() {
+		if err := in.enter(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	in.leave()
 }
 
 func TestStrangersCannotKeepOthersFromBeingConfirmed(t *testing.T) {

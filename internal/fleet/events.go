@@ -105,7 +105,9 @@ func (f *Fleet) add(ctx context.Context, entries []string) (added bool) {
 		}
 		return all
 	})
-	f.noteTold(err)
+	if ctx.Err() == nil {
+		f.refusal.events.note(err)
+	}
 	for range entries {
 		f.count(Publish, err)
 	}

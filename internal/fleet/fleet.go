@@ -93,8 +93,8 @@ type Fleet struct {
 	reads    atomic.Bool   // events, at the moment, and has read all
 
 	eventsRead atomic.Pointer[time.Time] // when all events were known here last
-	refusal    atomic.Pointer[string]    // why Redis takes nothing; nil: it does
-	connected  time.Time                 // when the client was made, for the patrol
+	refusal    refusal
+	connected  time.Time // when the client was made, for the patrol
 
 	end  context.CancelFunc
 	live sync.WaitGroup
@@ -156,7 +156,7 @@ func (f *Fleet) Close() {
 // Troubles returns, in words, why the replica does without the others; nothing if it
 // does not.
 func (f *Fleet) Troubles() []string {
-	why := f.refusal.Load()
+	why := f.refusal.why()
 	switch _, _, err := f.clock.now(f.o.Skew); {
 	case why != nil && err == nil && f.isReady():
 		return []string{"Redis (AUTHGEAR_REDIS_URL) takes nothing: " + *why + ": the other replicas are not told who leaves here"}
@@ -277,26 +277,38 @@ func (f *Fleet) tell(ctx context.Context) error {
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		_, err = f.send(ctx, time.Second, something) // what others failed at does not say why
 	}
-	f.noteTold(err)
+	f.refusal.something.note(err)
 	if err != nil {
 		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
 	}
 	return nil
 }
 
-// noteTold notes whether Redis took what it was told.
-func (f *Fleet) noteTold(err error) {
+// A refusal is why Redis takes nothing: neither something, as it is told now and then, nor events.
+type refusal struct{ something, events reason }
+
+func (r *refusal) why() *string {
+	if why := r.events.Load(); why != nil {
+		return why
+	}
+	return r.something.Load()
+}
+
+// A reason is nil if there is none.
+type reason struct{ atomic.Pointer[string] }
+
+func (r *reason) note(err error) {
 	if err == nil {
-		f.refusal.Store(nil)
+		r.Store(nil)
 		return
 	}
 	why := err.Error()
-	f.refusal.Store(&why)
+	r.Store(&why)
 }
 
 // isDemoted tells whether the Redis that was connected to became a replica of another one, to
 // which a new connection may lead.
 func (f *Fleet) isDemoted() bool {
-	no := f.refusal.Load()
+	no := f.refusal.something.Load()
 	return no != nil && strings.HasPrefix(*no, "READONLY") && time.Since(f.connected) > demoted
 }

@@ -300,3 +300,22 @@ var localhost = sync.OnceValue(func() map[string]*pem.Block {
 	must(err)
 	return map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: secret}}
 })
+
+// A user of Redis may have no right to tell events, and a right to all else.
+func TestEventsThatCannotBeToldAreToldOfAllTheTime(t *testing.T) {
+	port := freePort(t)
+	listening(t, port, "--port", port)
+	r := &redis{url: "redis://127.0.0.1:" + port}
+	one := join(t, r)
+	cli(t, port, "acl", "setuser", "default", "-xadd")
+	one.Tell(Event{User: "ada"})
+	refused := func() bool { return strings.Contains(fmt.Sprint(one.Troubles()), "takes nothing: NOPERM") }
+	eventually(t, "it is told of", refused)
+	for end := time.Now().Add(2 * patrol); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !refused() {
+			t.Fatalf("it was told of, and is not any more: %q", one.Troubles())
+		}
+	}
+	cli(t, port, "acl", "setuser", "default", "+xadd")
+	eventually(t, "it is over", func() bool { return len(one.Troubles()) == 0 })
+}

@@ -18,27 +18,48 @@ import (
 // does not by itself while there is something else to do. A look takes a tenth of it.
 const longest = 50 * time.Microsecond
 
+// Turns are taken on half of the cores, or one. There are common ones; whoever must not stand
+// behind a crowd there has some apart.
+type Turns struct{ desks chan *desk }
+
 // A desk is where turns are taken, one after the other.
 type desk struct {
 	looked time.Time
 	look   direct.Look
 }
 
-var desks = func() chan *desk {
-	free := make(chan *desk, max(runtime.GOMAXPROCS(0)/2, 1))
-	for range cap(free) {
-		free <- new(desk)
+// New returns turns apart from the common ones.
+func New() *Turns {
+	all := &Turns{make(chan *desk, max(runtime.GOMAXPROCS(0)/2, 1))}
+	for range cap(all.desks) {
+		all.desks <- new(desk)
 	}
-	return free
-}()
+	return all
+}
 
-// A Turn is taken, or has been left. The zero Turn has not been taken.
-type Turn struct{ at *desk }
+var common = New()
+
+// A Turn is taken, or has been left. The zero Turn is one of the common ones, and has not been
+// taken.
+type Turn struct {
+	Of *Turns // nil: the common ones
+	at *desk
+}
+
+func (t *Turn) desks() chan *desk {
+	if t.Of == nil {
+		return common.desks
+	}
+	return t.Of.desks
+}
 
 // Take waits for a turn, and returns the error of ctx if that ends first.
 func (t *Turn) Take(ctx context.Context) error {
+	if t.TakeFree() {
+		return nil
+	}
 	select {
-	case t.at = <-desks:
+	case t.at = <-t.desks():
 		t.at.giveWay()
 		return nil
 	case <-ctx.Done():
@@ -46,10 +67,21 @@ func (t *Turn) Take(ctx context.Context) error {
 	}
 }
 
-// Pass waits for a turn, or until ctx ends, and leaves it at once, so that others go first.
-func Pass(ctx context.Context) {
+// TakeFree takes a turn if nobody else waits for one.
+func (t *Turn) TakeFree() bool {
+	select {
+	case t.at = <-t.desks():
+		t.at.giveWay()
+		return true
+	default:
+		return false
+	}
+}
+
+// Pass waits for a turn and leaves it at once, so that others go first.
+func Pass() {
 	var t Turn
-	t.Take(ctx)
+	t.Take(context.Background())
 	t.Leave()
 }
 
@@ -65,7 +97,7 @@ func (d *desk) giveWay() {
 // Leave ends the turn, if it was taken.
 func (t *Turn) Leave() {
 	if t.at != nil {
-		desks <- t.at
+		t.desks() <- t.at
 		t.at = nil
 	}
 }

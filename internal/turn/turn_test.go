@@ -11,7 +11,7 @@ import (
 )
 
 func TestThereAreSoManyTurnsAtATime(t *testing.T) {
-	all := make([]Turn, cap(desks))
+	all := make([]Turn, cap(common.desks))
 	for i := range all {
 		if err := all[i].Take(t.Context()); err != nil {
 			t.Fatal(err)
@@ -35,17 +35,16 @@ func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 	for i := range all {
 		all[i].Leave()
 	}
-	if len(desks) != cap(desks) {
-		t.Errorf("%d of %d are free", len(desks), cap(desks))
+	if len(common.desks) != cap(common.desks) {
+		t.Errorf("%d of %d are free", len(common.desks), cap(common.desks))
 	}
 }
 
 // While a crowd takes turns, what comes by the network is served between them.
 func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer func(all chan *desk) { desks = all }(desks)
-	desks = make(chan *desk, 1)
-	desks <- new(desk)
+	defer func(all *Turns) { common = all }(common)
+	common = New()
 	const crowd, turns = 20, 400
 	var taken, echoes atomic.Int64
 	here, there := connection(t)

@@ -9,14 +9,14 @@ import (
 	"authgear-forward-auth/internal/turn"
 )
 
-// Waits takes all turns and calls free, which needs none. It fails the test unless waits waits
-// meanwhile; once the turns are left, it must end.
-func Waits(t testing.TB, free, waits func()) {
+// Waits takes all turns of some, nil for the common ones, and calls free, which needs none. It
+// fails the test unless waits waits meanwhile; once the turns are left, it must end.
+func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
 	t.Helper()
 	var taken []*turn.Turn
 	for err := error(nil); err == nil; {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		one := new(turn.Turn)
+		one := &turn.Turn{Of: of}
 		err = one.Take(ctx)
 		cancel()
 		taken = append(taken, one)
