@@ -29,18 +29,17 @@ It ends with status 0 if the request would pass, and with 1 if not.
 
 func explainCommand(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	flags := flag.NewFlagSet("explain", flag.ContinueOnError)
-	flags.SetOutput(stdout)
-	flags.Usage = func() {
-		fmt.Fprint(stdout, explainUsage)
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // what is no flag would be quoted, and may be the credential
 	policy := flags.String("policy", "", "the policy of the route, as in the query of the auth path: 'role=admin&verified'")
 	asJSON := flags.Bool("json", false, "print JSON")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(stdout, explainUsage)
+			flags.SetOutput(stdout)
+			flags.PrintDefaults()
 			return nil
 		}
-		return err
+		return errors.New("a flag that there is not, or one without its value: explain -h tells more; the credential comes from FILE, or from standard input")
 	}
 	if flags.NArg() > 1 {
 		return errors.New("one FILE at most, behind the flags")

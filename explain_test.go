@@ -371,8 +371,9 @@ func TestTheExplainCommand(t *testing.T) {
 		{"a token that is changed", nil, token[:len(token)-2], 1, "(bad_signature)"},
 		{"two tokens", nil, token + "\n" + token, 1, "more than one line"},
 		{"a token in the place of the file", []string{token}, "", 1, "FILE: "},
+		{"one that begins as flags do", []string{"-" + token}, "", 1, "a flag that there is not"},
 		{"too many files", []string{file, token}, "", 1, "one FILE at most"},
-		{"help", []string{"-h"}, "", 0, "-policy"},
+		{"help", []string{"-h"}, "", 0, "the policy of the route"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := s.Command(append([]string{"explain"}, tt.args...)...)
