@@ -44,6 +44,7 @@ const (
 	waitingPerSlot = 32 // so many wait for each slot; more are told to come back
 	failuresToOpen = 5  // one after another
 	probeEvery     = 500 * time.Millisecond
+	leastTime      = 2 * time.Millisecond // of a question; with less it would fail, whoever is asked
 )
 
 // NewGuard returns a Guard in front of next. warn is told of each question that
@@ -112,7 +113,7 @@ func (s strangers) giveWay(ctx context.Context) error {
 		ctx, cancel := firstHalf(ctx)
 		defer cancel()
 		if t.Take(ctx) != nil {
-			return errOverloaded
+			return errNoTime
 		}
 	}
 	t.Leave()
@@ -133,6 +134,9 @@ func (g *Guard) probe(ctx context.Context, c Credentials) (*Session, error) {
 		return nil, err
 	}
 	defer leave()
+	if lacksTime(ctx) {
+		return nil, errNoTime
+	}
 	s, err := g.put(ctx, c)
 	if !outOf(err) {
 		g.breaker.Execute(func() (*Session, error) { return s, err })
@@ -156,8 +160,8 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 		return nil, err
 	}
 	defer leave()
-	if ctx.Err() != nil {
-		return nil, errOverloaded // Authgear has no part in it
+	if lacksTime(ctx) {
+		return nil, errNoTime // Authgear has no part in it
 	}
 	s, err := g.breaker.Execute(func() (*Session, error) {
 		s, err := g.put(ctx, c)
@@ -186,6 +190,7 @@ func outOf(err error) bool { return err != nil && !errors.Is(err, ErrInvalid) }
 
 var (
 	errAway       = &UnavailableError{ResolverUnavailable, errors.New("no answer to the last questions; Authgear is asked again in a moment")}
+	errNoTime     = &UnavailableError{Overloaded, errors.New("no time was left for a question to Authgear: is the machine too busy?")}
 	errOverloaded = &UnavailableError{Overloaded, fmt.Errorf("more questions to Authgear than %d at a time (%d for new credentials)", MaxQuestions, MaxStrangers)}
 )
 
@@ -196,6 +201,12 @@ func firstHalf(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(ctx, time.Until(d)/2)
 	}
 	return ctx, func() {}
+}
+
+// lacksTime tells whether ctx ends before a question could be answered.
+func lacksTime(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && time.Until(d) < leastTime
 }
 
 // A lane lets so many pass at a time. A bounded number waits.

@@ -67,30 +67,31 @@ func TestStrangersAskInTurn(t *testing.T) {
 
 // Who waited in vain was not asked about, so that is no outage of Authgear.
 func TestWhoCannotAskInTimeIsNoOutage(t *testing.T) {
-	b := new(busy)
-	g := NewGuard(b, func(err error) { t.Error(err) })
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	var taken []turn.Turn
-	for one := (turn.Turn{Of: g.turns}); one.TakeFree(); one = (turn.Turn{Of: g.turns}) {
-		taken = append(taken, one)
-	}
-	for range 2 * failuresToOpen {
-		if _, err := g.Resolve(ended, Credentials{}); reasonOf(err) != Overloaded {
-			t.Errorf("without any time: %v", err)
+	guarded(t, func(b *busy, g *Guard) {
+		desks := g.turns
+		g.turns = new(turn.Turns) // of which there are none
+		for range 2 * failuresToOpen {
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if _, err := g.Strangers().Resolve(ctx, Credentials{}); err != errNoTime || time.Since(begin) != time.Second/2 {
+				t.Errorf("without a turn for %s: %v", time.Since(begin), err)
+			}
+			cancel()
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		if _, err := g.Strangers().Resolve(ctx, Credentials{}); reasonOf(err) != Overloaded || ctx.Err() != nil {
-			t.Errorf("without a turn: %v, %v", err, ctx.Err())
+		g.turns = desks
+		for range 2 * failuresToOpen {
+			ctx, cancel := context.WithTimeout(context.Background(), leastTime-1)
+			for _, r := range []Resolver{g, g.Strangers()} {
+				if _, err := r.Resolve(ctx, Credentials{}); err != errNoTime {
+					t.Errorf("without any time: %v", err)
+				}
+			}
+			cancel()
 		}
-		cancel()
-	}
-	if n := b.calls.Load(); n > 0 || g.Away() {
-		t.Errorf("asked %d times, away: %v", n, g.Away())
-	}
-	for _, one := range taken {
-		one.Leave()
-	}
+		if n := b.calls.Load(); n > 0 || g.Away() {
+			t.Errorf("asked %d times, away: %v", n, g.Away())
+		}
+	})
 }
 
 // While Authgear is away, nobody is asked, and nobody waits.

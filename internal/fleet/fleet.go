@@ -277,7 +277,9 @@ func (f *Fleet) tell(ctx context.Context) error {
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		_, err = f.send(ctx, time.Second, something) // what others failed at does not say why
 	}
-	f.refusal.something.note(err)
+	if ctx.Err() == nil {
+		f.refusal.something.note(err)
+	}
 	if err != nil {
 		return fmt.Errorf("tell Redis (AUTHGEAR_REDIS_URL) something: %w", err)
 	}

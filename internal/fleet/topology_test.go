@@ -312,8 +312,8 @@ func TestEventsThatCannotBeToldAreToldOfAllTheTime(t *testing.T) {
 	refused := func() bool { return strings.Contains(fmt.Sprint(one.Troubles()), "takes nothing: NOPERM") }
 	eventually(t, "it is told of", refused)
 	for end := time.Now().Add(2 * patrol); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if !refused() {
-			t.Fatalf("it was told of, and is not any more: %q", one.Troubles())
+		if len(one.Troubles()) == 0 {
+			t.Fatal("it was told of, and is not any more")
 		}
 	}
 	cli(t, port, "acl", "setuser", "default", "+xadd")
