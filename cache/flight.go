@@ -116,8 +116,9 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	local, final := c.askLocal(ctx, f, key, creds, e)
 	refused := false
 	if !final && c.o.Others != nil {
-		local, refused = c.askOthers(ctx, f, creds)
-		final = local != nil
+		if local, refused = c.askOthers(ctx, f, creds); local != nil {
+			final, creds = true, creds.Clone() // which may be asked about once more later
+		}
 	}
 	if refused && f.signed != nil && e != nil { // what is known is from before, and has no grace
 		c.marks.key(key, keyMark{at: e.answer.Load().asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})
@@ -190,8 +191,7 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *
 		wait := period(c.o.MaxStaleness)
 		a.next.Store(int64(wait))
 		if afterPause(before, a, c.o.MaxStaleness) && c.isProlongedLate(a, creds) {
-			ours := creds.Clone()
-			c.later(wait, func() { c.once(key, ours, a) })
+			c.later(wait, func() { c.once(key, creds, a) })
 		}
 		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
 		return settle
