@@ -39,7 +39,7 @@ func explainCommand(ctx context.Context, args []string, stdin io.Reader, stdout 
 			flags.PrintDefaults()
 			return nil
 		}
-		return errors.New("a flag that there is not, or one without its value: explain -h tells more; the credential comes from FILE, or from standard input")
+		return errors.New("a flag that there is not, or one without its value, or with a wrong one: explain -h tells more; the credential comes from FILE, or from standard input")
 	}
 	if flags.NArg() > 1 {
 		return errors.New("one FILE at most, behind the flags")

@@ -32,5 +32,5 @@ var next = map[resolver.Reason]string{
 	resolver.BadPolicy:           "Correct the query of the auth path in the proxy's configuration: until then nobody passes on this route.",
 	resolver.ResolverUnavailable: "Run the check command: Authgear's resolver did not answer as it should. The failed step says how.",
 	resolver.KeysUnavailable:     "Run the check command: the issuer's keys could not be fetched. The failed step says why.",
-	resolver.Overloaded:          "Look for a flood of new credentials in the metrics: more questions wait for Authgear than it is asked at a time.",
+	resolver.Overloaded:          "Look for a flood of new credentials in the metrics: more questions wait for Authgear than it is asked at a time. Without one, the machine is too busy, or AUTHGEAR_RESOLVER_TIMEOUT too short.",
 }
