@@ -127,7 +127,9 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	close(f.verified)
 	if final {
 		cancel()
-		c.land(f, key, creds, e, local, false) // whoever comes too soon verifies it again
+		// Whoever comes too soon verifies it again. What Local alone tells is not asked about later,
+		// so that nobody keeps the caller's memory.
+		c.land(f, key, creds, e, local, false)
 		return nil
 	}
 	return func(creds resolver.Credentials) {

@@ -16,15 +16,10 @@ type admission struct {
 
 // enter waits for a turn.
 func (a *admission) enter(ctx context.Context) error {
-	if a.known || a.turn.TakeFree() {
+	if a.known || takeInTime(ctx, &a.turn) {
 		return nil
 	}
-	ctx, cancel := firstHalf(ctx)
-	defer cancel()
-	if a.turn.Take(ctx) != nil {
-		return errTooManyTokens
-	}
-	return nil
+	return errTooManyTokens
 }
 
 func (a *admission) leave() { a.turn.Leave() }

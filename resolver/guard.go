@@ -109,12 +109,8 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 // giveWay waits for a turn, and leaves it at once.
 func (s strangers) giveWay(ctx context.Context) error {
 	t := turn.Turn{Of: s.turns}
-	if !t.TakeFree() {
-		ctx, cancel := firstHalf(ctx)
-		defer cancel()
-		if t.Take(ctx) != nil {
-			return errNoTime
-		}
+	if !takeInTime(ctx, &t) {
+		return errNoTime
 	}
 	t.Leave()
 	return nil
@@ -201,6 +197,16 @@ func firstHalf(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(ctx, time.Until(d)/2)
 	}
 	return ctx, func() {}
+}
+
+// takeInTime takes a turn, and tells whether it came in time.
+func takeInTime(ctx context.Context, t *turn.Turn) bool {
+	if t.TakeFree() {
+		return true
+	}
+	ctx, cancel := firstHalf(ctx)
+	defer cancel()
+	return t.Take(ctx) == nil
 }
 
 // lacksTime tells whether ctx ends before a question could be answered.

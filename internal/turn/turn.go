@@ -55,9 +55,6 @@ func (t *Turn) desks() chan *desk {
 
 // Take waits for a turn, and returns the error of ctx if that ends first.
 func (t *Turn) Take(ctx context.Context) error {
-	if t.TakeFree() {
-		return nil
-	}
 	select {
 	case t.at = <-t.desks():
 		t.at.giveWay()
