@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,14 +51,12 @@ func sign(origin string, n int) (tokens []string, jwks []byte) {
 	return tokens, keys.Body.Bytes()
 }
 
-// serveAuthgear answers at an address, with the key set of a file. At /questions
-// it tells how many it was asked.
+// serveAuthgear answers at an address, with the key set of a file.
 func serveAuthgear(args []string) error {
 	jwks, err := os.ReadFile(args[1])
 	if err != nil {
 		return err
 	}
-	var asked atomic.Int64
 	l, err := net.Listen("tcp", args[0])
 	if err != nil {
 		return err
@@ -69,10 +66,7 @@ func serveAuthgear(args []string) error {
 		case "/oauth2/jwks":
 			ctx.SetContentType("application/json")
 			ctx.SetBody(jwks)
-		case "/questions":
-			ctx.SetBodyString(strconv.FormatInt(asked.Load(), 10))
 		default:
-			asked.Add(1)
 			resolve(ctx)
 		}
 	}}

@@ -112,8 +112,8 @@ func TestItsAuthgearKnowsEachCredential(t *testing.T) {
 func TestTheLoadSendsEachRequestOnce(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]int{}
-	server := authgeartest.Start(t, authgeartest.Options{})
-	server.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
+	fake := authgeartest.Start(t, authgeartest.Options{})
+	fake.Fail("resolver", func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen[r.Header.Get("Authorization")]++
@@ -122,7 +122,7 @@ func TestTheLoadSendsEachRequestOnce(t *testing.T) {
 		}
 	})
 	r := questions(opaque, "/resolve", 100)
-	out, err := drive(strings.TrimPrefix(server.URL(), "http://"), hour, stream{requests: r, conns: 1, once: true})
+	out, err := drive(server{addr: strings.TrimPrefix(fake.URL(), "http://")}, hour, stream{requests: r, conns: 1, once: true})
 	if err != nil {
 		t.Fatal(err)
 	}

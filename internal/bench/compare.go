@@ -33,7 +33,7 @@ func (s server) load(streams ...stream) contender {
 	return func(d time.Duration) (sample, error) {
 		var before, after [2]time.Duration
 		var errs [2]error
-		out, err := driveBetween(s.addr, d, func() { before, errs[0] = s.cpu() }, func() { after, errs[1] = s.cpu() }, streams...)
+		out, err := driveBetween(s, d, func() { before, errs[0] = s.cpu() }, func() { after, errs[1] = s.cpu() }, streams...)
 		if err != nil {
 			return sample{}, fmt.Errorf("%s: %w", s.name, err)
 		}

@@ -90,25 +90,25 @@ func (o *outcome) percentile(of float64) time.Duration {
 
 func (o *outcome) perSecond() float64 { return float64(o.answers) / o.took.Seconds() }
 
-// drive sends the streams to an address for so long, or until all of those that
+// drive sends the streams to a server for so long, or until all of those that
 // are sent once have been.
-func drive(addr string, d time.Duration, streams ...stream) ([]outcome, error) {
-	return driveBetween(addr, d, func() {}, func() {}, streams...)
+func drive(s server, d time.Duration, streams ...stream) ([]outcome, error) {
+	return driveBetween(s, d, func() {}, func() {}, streams...)
 }
 
 // driveBetween calls before when all connections are there, and after before any of them
 // ends.
-func driveBetween(addr string, d time.Duration, before, after func(), streams ...stream) ([]outcome, error) {
+func driveBetween(s server, d time.Duration, before, after func(), streams ...stream) ([]outcome, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	dr, err := newDriver(addr, streams)
+	dr, err := newDriver(s, streams)
 	if err != nil {
 		return nil, err
 	}
 	defer dr.close()
 	before()
 	if err := dr.run(d); err != nil {
-		return nil, fmt.Errorf("load on %s: %w", addr, err)
+		return nil, fmt.Errorf("load on %s: %w", s.addr, err)
 	}
 	after()
 	outcomes := make([]outcome, len(streams))
@@ -121,7 +121,8 @@ func driveBetween(addr string, d time.Duration, before, after func(), streams ..
 type driver struct {
 	epoll   int
 	addr    unix.SockaddrInet4
-	byFD    []*conn
+	byFD    []func() error // what is to be done when there is something to read
+	conns   []*conn
 	streams []*sending
 	random  *rand.Rand
 	begin   time.Time
@@ -146,8 +147,8 @@ type conn struct {
 	n     int
 }
 
-func newDriver(addr string, streams []stream) (*driver, error) {
-	at, err := netip.ParseAddrPort(addr)
+func newDriver(of server, streams []stream) (*driver, error) {
+	at, err := netip.ParseAddrPort(of.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +159,12 @@ func newDriver(addr string, streams []stream) (*driver, error) {
 	if dr.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
 	}
+	if of.asks != nil {
+		if err := of.asks.serve(dr); err != nil {
+			dr.close()
+			return nil, err
+		}
+	}
 	for _, s := range streams {
 		on := &sending{stream: s}
 		dr.streams = append(dr.streams, on)
@@ -165,7 +172,7 @@ func newDriver(addr string, streams []stream) (*driver, error) {
 			c := &conn{of: on}
 			if err := dr.connect(c); err != nil {
 				dr.close()
-				return nil, fmt.Errorf("connect to %s: %w", addr, err)
+				return nil, fmt.Errorf("connect to %s: %w", of.addr, err)
 			}
 			on.idle = append(on.idle, c)
 		}
@@ -177,10 +184,7 @@ func (dr *driver) connect(c *conn) (err error) {
 	if c.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return err
 	}
-	for len(dr.byFD) <= c.fd {
-		dr.byFD = append(dr.byFD, nil)
-	}
-	dr.byFD[c.fd] = c
+	dr.conns = append(dr.conns, c)
 	if err := unix.Connect(c.fd, &dr.addr); err != nil {
 		return err
 	}
@@ -190,14 +194,21 @@ func (dr *driver) connect(c *conn) (err error) {
 	if err := unix.SetNonblock(c.fd, true); err != nil {
 		return err
 	}
-	return unix.EpollCtl(dr.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.fd)})
+	return dr.await(c.fd, func() error { return dr.receive(c) })
+}
+
+// await does something whenever a file has something to read.
+func (dr *driver) await(fd int, do func() error) error {
+	for len(dr.byFD) <= fd {
+		dr.byFD = append(dr.byFD, nil)
+	}
+	dr.byFD[fd] = do
+	return unix.EpollCtl(dr.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 func (dr *driver) close() {
-	for _, c := range dr.byFD {
-		if c != nil {
-			unix.Close(c.fd)
-		}
+	for _, c := range dr.conns {
+		unix.Close(c.fd)
 	}
 	unix.Close(dr.epoll)
 }
@@ -233,7 +244,7 @@ func (dr *driver) run(d time.Duration) error {
 			syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // to a helper on this core
 		}
 		for _, e := range events[:max(n, 0)] {
-			if err := dr.receive(dr.byFD[e.Fd]); err != nil {
+			if err := dr.byFD[e.Fd](); err != nil {
 				return err
 			}
 		}

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/valyala/fasthttp"
-
 	"authgear-forward-auth/internal/lab"
 )
 
@@ -68,9 +66,13 @@ func (b *bench) play(r row) ([]line, error) {
 type stand struct {
 	*bench
 	running []*process
+	asks    *questioned
 }
 
 func (st *stand) end() {
+	if st.asks != nil {
+		st.asks.end()
+	}
 	for _, p := range st.running {
 		p.kill()
 	}
@@ -94,20 +96,12 @@ func (st *stand) authgear() (*process, error) {
 	return st.run(loadCore, addr, nil, st.helpers, "authgear", addr, st.jwks)
 }
 
-// questionsAsked is how many Authgear has been asked so far.
-func (st *stand) questionsAsked() (int, error) {
-	_, body, err := fasthttp.Get(nil, st.origin+"/questions")
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(string(body))
-}
-
 // A server is one that is measured.
 type server struct {
 	name      string
 	addr      string
-	processes []*process // whose CPU time counts
+	processes []*process  // whose CPU time counts
+	asks      *questioned // whom it asks about tokens; nil: Authgear, of which there is one for the row, or nobody
 }
 
 // floor starts a bare server. entries are those that it remembers; 0: it looks nothing
@@ -150,6 +144,19 @@ func (st *stand) serviceAt(addr string, settings ...string) (server, error) {
 	return server{name: "service", addr: addr, processes: []*process{p}}, err
 }
 
+// serviceThatAsksTheLoad starts the service with these settings, and the load answers what it
+// asks about tokens.
+func (st *stand) serviceThatAsksTheLoad(settings ...string) (s server, err error) {
+	if st.asks == nil {
+		if st.asks, err = newQuestioned(); err != nil {
+			return server{}, err
+		}
+	}
+	s, err = st.service(append([]string{"AUTHGEAR_RESOLVER_URL=http://" + st.asks.addr + "/_resolver/resolve"}, settings...)...)
+	s.asks = st.asks
+	return s, err
+}
+
 // remember makes the server remember the answers to the questions. It asks again if
 // one is answered otherwise than 200: a busy machine may miss a deadline.
 func (st *stand) remember(s server, r *requests) error {
@@ -157,7 +164,7 @@ func (st *stand) remember(s server, r *requests) error {
 		if err := st.ctx.Err(); err != nil {
 			return err
 		}
-		out, err := drive(s.addr, hour, stream{requests: r, conns: min(conns, r.len()), once: true})
+		out, err := drive(s, hour, stream{requests: r, conns: min(conns, r.len()), once: true})
 		if err != nil || out[0].not200 == 0 {
 			return err
 		}

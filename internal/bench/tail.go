@@ -52,7 +52,7 @@ func confirmations(st *stand) ([]line, error) {
 	bound := max(5*st.long.each, time.Second)
 	part := func(of float64) time.Duration { return time.Duration(of * float64(bound)) }
 	all := questions(opaque, path, int(perSecond*part(usual).Seconds()))
-	quiet, err := st.service(never)
+	quiet, err := st.serviceThatAsksTheLoad(never)
 	if err != nil {
 		return nil, err
 	}
@@ -62,29 +62,22 @@ func confirmations(st *stand) ([]line, error) {
 	s := stream{requests: all, conns: 2 * conns, rate: steady}
 	asked, took := 0, time.Duration(0)
 	confirmed := func(d time.Duration) (sample, error) {
-		busy, err := st.service("AUTHGEAR_MAX_STALENESS=" + bound.String())
+		busy, err := st.serviceThatAsksTheLoad("AUTHGEAR_MAX_STALENESS=" + bound.String())
 		if err != nil {
 			return sample{}, err
 		}
 		defer busy.processes[0].kill()
 		one := stream{requests: all, conns: 2 * conns, rate: perSecond, once: true}
-		_, err = drive(busy.addr, hour, one)
+		_, err = drive(busy, hour, one)
 		if err == nil {
-			_, err = drive(busy.addr, part(latest)-part(usual)+bound/10, s) // until the first of all are due
+			_, err = drive(busy, part(latest)-part(usual)+bound/10, s) // until the first of all are due
 		}
 		if err != nil {
 			return sample{}, err
 		}
-		before, err := st.questionsAsked()
-		if err != nil {
-			return sample{}, err
-		}
+		before := st.asks.asked
 		got, err := busy.load(s)(d)
-		if err != nil {
-			return sample{}, err
-		}
-		after, err := st.questionsAsked()
-		asked, took = asked+after-before, took+d
+		asked, took = asked+st.asks.asked-before, took+d
 		return got, err
 	}
 	got, err := st.inTurn(st.long, quiet.load(s), confirmed)
@@ -100,7 +93,7 @@ func confirmations(st *stand) ([]line, error) {
 // made 139,000 answers of the bare handler.
 func strangers(st *stand) (lines []line, err error) {
 	const perSecond, there = 20_000, 139_000
-	service, err := st.service(never)
+	service, err := st.serviceThatAsksTheLoad(never)
 	if err != nil {
 		return nil, err
 	}
