@@ -3,6 +3,7 @@ module authgear-forward-auth
 go 1.26.8
 
 require (
+	filippo.io/bigmod v0.1.0
 	github.com/KimMachineGun/automemlimit v1.0.1
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/dgraph-io/ristretto/v2 v2.4.2

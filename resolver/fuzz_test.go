@@ -62,7 +62,7 @@ func golangJWT(j *JWT, text string) (subject string, err error) {
 	token, err := parser.Parse(text, func(token *jwt.Token) (any, error) {
 		kid, _ := token.Header["kid"].(string)
 		if key := j.Keys.lookup(kid); key != nil {
-			return key, nil
+			return key.public(), nil
 		}
 		return nil, errors.New("no such key")
 	})
@@ -171,9 +171,13 @@ func FuzzSignedJWT(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	key, err := newPublicKey(&private.PublicKey)
+	if err != nil {
+		f.Fatal(err)
+	}
 	const issuer = "https://auth.example.com"
 	j := &JWT{Issuer: issuer, Audiences: []string{issuer, "https://api.example.com"}, Skew: 30 * time.Second,
-		Keys: knownKeys(&keySet{byID: map[string]*rsa.PublicKey{"k": &private.PublicKey}})}
+		Keys: knownKeys(&keySet{byID: map[string]*publicKey{"k": key}})}
 	sign := func(header, claims string) string {
 		input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 		sum := sha256.Sum256([]byte(input))

@@ -34,7 +34,7 @@ type Keys struct {
 }
 
 type keySet struct {
-	byID    map[string]*rsa.PublicKey // :: kid → key
+	byID    map[string]*publicKey // :: kid → key
 	fetched time.Time
 	unused  int // of the issuer's keys
 }
@@ -51,6 +51,7 @@ const (
 	keysRefresh    = 5 * time.Minute // Authgear's own portal trusts a set as long
 	maxKeysBytes   = 1 << 20
 	minRSABits     = 2048
+	maxRSABits     = 16384
 	minRSAExponent = 3
 )
 
@@ -74,7 +75,7 @@ func NewKeys(issuer string, timeout time.Duration, fetched func(error)) *Keys {
 // Key returns the key with that ID. One that is unknown makes the set be
 // fetched anew, once for all who wait and no sooner than a gap after the last
 // time.
-func (k *Keys) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+func (k *Keys) Key(ctx context.Context, kid string) (*publicKey, error) {
 	if key := k.lookup(kid); key != nil {
 		return key, nil
 	}
@@ -88,7 +89,7 @@ func (k *Keys) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	return nil, invalid(UnknownKey, "the issuer has no key with the kid of the token")
 }
 
-func (k *Keys) lookup(kid string) *rsa.PublicKey {
+func (k *Keys) lookup(kid string) *publicKey {
 	if set := k.set.Load(); set != nil {
 		return set.byID[kid]
 	}
@@ -211,15 +212,20 @@ func parseKeys(jwks []byte) (*keySet, error) {
 	if err := json.Unmarshal(jwks, &doc); err != nil {
 		return nil, fmt.Errorf("no JWK Set: %w", err)
 	}
-	set := &keySet{byID: make(map[string]*rsa.PublicKey), fetched: time.Now()}
+	set := &keySet{byID: make(map[string]*publicKey), fetched: time.Now()}
 	for _, raw := range doc.Keys {
 		var jwk jose.JSONWebKey
 		if err := jwk.UnmarshalJSON(raw); err != nil || !mayVerify(raw) {
 			set.unused++
 			continue
 		}
-		key, ok := jwk.Key.(*rsa.PublicKey)
-		if !ok || !isForRS256(&jwk) || isWeak(key) {
+		public, ok := jwk.Key.(*rsa.PublicKey)
+		if !ok || !isForRS256(&jwk) {
+			set.unused++
+			continue
+		}
+		key, err := newPublicKey(public)
+		if err != nil {
 			set.unused++
 			continue
 		}
@@ -244,10 +250,4 @@ func mayVerify(jwk []byte) bool {
 	}
 	err := json.Unmarshal(jwk, &doc)
 	return err == nil && (doc.Operations == nil || slices.Contains(*doc.Operations, "verify"))
-}
-
-// isWeak tells what can be seen at once. That a modulus is the product of two large
-// primes is for the issuer to see to.
-func isWeak(k *rsa.PublicKey) bool {
-	return k.N.BitLen() < minRSABits || k.N.Bit(0) == 0 || k.E < minRSAExponent || k.E%2 == 0
 }
