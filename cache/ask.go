@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -10,12 +9,12 @@ import (
 
 // askLocal finds out what can be known without Authgear. It is final if Authgear
 // need not, or cannot, be asked.
-func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (a *answer, final bool) {
+func (c *Cache) askLocal(f *flight, key resolver.Key, creds resolver.Credentials) (a *answer, final bool) {
 	if c.o.Local == nil {
 		return nil, false
 	}
-	creds.Known = e.hasSession()
-	s, err := c.o.Local.Resolve(ctx, creds)
+	creds.Known = f.entry.hasSession()
+	s, err := c.o.Local.Resolve(&f.until, creds)
 	switch {
 	case errors.Is(err, resolver.ErrNotMine) && c.o.Authgear != nil:
 		return nil, false
@@ -36,8 +35,8 @@ func (c *Cache) askLocal(ctx context.Context, f *flight, key resolver.Key, creds
 
 // askOthers finds out what other replicas know: an answer that will do, or that a JWT must
 // not be believed before Authgear is asked.
-func (c *Cache) askOthers(ctx context.Context, f *flight, creds resolver.Credentials) (a *answer, refused bool) {
-	s, err := c.o.Others.Known.Resolve(ctx, creds)
+func (c *Cache) askOthers(f *flight, creds resolver.Credentials) (a *answer, refused bool) {
+	s, err := c.o.Others.Known.Resolve(&f.until, creds)
 	if err != nil {
 		return nil, errors.Is(err, resolver.ErrInvalid)
 	}
@@ -55,19 +54,19 @@ var (
 )
 
 // confirm asks Authgear.
-func (c *Cache) confirm(ctx context.Context, f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (*resolver.Session, error) {
-	signed, known := f.signed, e.hasSession()
+func (c *Cache) confirm(f *flight, key resolver.Key, creds resolver.Credentials) (*resolver.Session, error) {
+	signed, known := f.signed, f.entry.hasSession()
 	ask := c.o.Strangers
 	if known || signed != nil {
 		ask = c.o.Authgear
 	}
-	s, err := ask.Resolve(ctx, creds)
+	s, err := ask.Resolve(&f.until, creds)
 	f.answered.Store(true)
 	if isAbsent(err) && (known || signed != nil && c.marks.allowSigned(key, signed)) {
 		// While its database fails, Authgear may say so of a good session. It is
 		// no sign-out before it is said twice. Contract §1.6.
 		creds.NotBefore = time.Now()
-		s, err = ask.Resolve(ctx, creds)
+		s, err = ask.Resolve(&f.until, creds)
 	}
 	switch {
 	case err == nil && signed != nil:
@@ -96,14 +95,13 @@ func merge(signed, s *resolver.Session) *resolver.Session {
 }
 
 func isAbsent(err error) bool {
-	var inv *resolver.InvalidError
-	return errors.As(err, &inv) && inv.Reason == resolver.UnknownToken
+	inv, ok := errors.AsType[*resolver.InvalidError](err)
+	return ok && inv.Reason == resolver.UnknownToken
 }
 
 // outOf returns why nothing was found out; nothing if something was.
 func outOf(err error) resolver.Reason {
-	var out *resolver.UnavailableError
-	if errors.As(err, &out) {
+	if out, ok := errors.AsType[*resolver.UnavailableError](err); ok {
 		return out.Reason
 	}
 	return ""

@@ -13,6 +13,7 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 	"golang.org/x/time/rate"
 
+	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/resolver"
 )
 
@@ -253,12 +254,9 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 	}
 	var f *flight
 	for range attempts {
-		var early bool
-		var fly func() (ask func(resolver.Credentials))
-		if f, early, fly = c.begin(key, creds, a, f); fly != nil {
-			if ask := fly(); ask != nil {
-				go ask(creds.Clone()) // what the caller gave may change once it has an answer
-			}
+		var early, mine bool
+		if f, early, mine = c.begin(key, a, f); mine && c.fly(f, key, creds) {
+			go c.ask(f, key, creds.Clone()) // what the caller gave may change once it has an answer
 		}
 		if !ended(ctx, until, f.verified) && on.signed && c.atOnce(key, f, early) {
 			return f.signed, nil
@@ -292,19 +290,8 @@ func (c *Cache) atOnce(key resolver.Key, f *flight, early bool) bool {
 
 // ended waits for the event and tells whether ctx ended, or the time came, first.
 func ended(ctx context.Context, until time.Time, event <-chan struct{}) bool {
-	select {
-	case <-event:
-		return false
-	default:
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	select {
-	case <-event:
-		return false
-	case <-ctx.Done():
-		return true
-	}
+	_, happened := deadline.Await(ctx, until, event)
+	return !happened
 }
 
 var errTooLong = &resolver.UnavailableError{Reason: resolver.ResolverUnavailable, Err: errors.New("no answer in time")}

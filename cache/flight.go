@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -9,13 +8,16 @@ import (
 
 	"github.com/dgraph-io/ristretto/v2"
 
+	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/resolver"
 )
 
 // A flight is one question, shared by all who need its answer. It does not
 // depend on any one of them.
 type flight struct {
-	asked time.Time // just before it was put
+	asked time.Time        // just before it was put
+	until deadline.Context // of the question
+	entry *entry           // what was remembered then; may be nil
 
 	// verified is closed when what can be known without Authgear is known: the
 	// session that a JWT describes, and whether it may be returned at once, to
@@ -51,28 +53,28 @@ func (f *flights) close() {
 func (c *Cache) refresh(key resolver.Key, creds resolver.Credentials, known *answer) {
 	creds.NotBefore = later(known.asked.Add(1), time.Now().Add(-time.Duration(earliest*float64(c.o.MaxStaleness))))
 	creds.Unhurried = true
-	if _, _, fly := c.begin(key, creds, known, nil); fly != nil {
+	if f, _, mine := c.begin(key, known, nil); mine {
 		go func() {
-			if ask := fly(); ask != nil {
-				ask(creds)
+			if c.fly(f, key, creds) {
+				c.ask(f, key, creds)
 			}
 		}()
 	}
 }
 
 // begin returns the flight for the key; a new one if there is none but the one that
-// did not serve, which the caller must fly then. known is the answer that did not
+// did not serve, which is the caller's to fly then. known is the answer that did not
 // serve either: if there is a later one by now, no question is needed. early tells
 // whether it is not verified yet.
-func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answer, useless *flight) (_ *flight, early bool, fly func() (ask func(resolver.Credentials))) {
+func (c *Cache) begin(key resolver.Key, known *answer, useless *flight) (_ *flight, early, mine bool) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
 		select {
 		case <-f.verified:
-			return f, false, nil
+			return f, false, false
 		default:
-			return f, true, nil
+			return f, true, false
 		}
 	}
 	e := find(c.sessions, key)
@@ -81,16 +83,17 @@ func (c *Cache) begin(key resolver.Key, creds resolver.Credentials, known *answe
 	}
 	if e != nil {
 		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless()) {
-			return landed(a), false, nil
+			return landed(a), false, false
 		}
 	}
-	f := &flight{asked: time.Now(), verified: make(chan struct{}), done: make(chan struct{})}
+	f := &flight{asked: time.Now(), entry: e, verified: make(chan struct{}), done: make(chan struct{})}
 	if c.flights.closed {
-		return landed(newAnswer(f.asked, nil, errTooLong)), false, nil
+		return landed(newAnswer(f.asked, nil, errTooLong)), false, false
 	}
+	f.until.At = f.asked.Add(c.o.Wait * 19 / 20) // a little less than anybody waits: its own reason tells more than theirs
 	c.flights.byKey[key] = f
 	c.flights.all.Add(1)
-	return f, true, func() func(resolver.Credentials) { return c.fly(f, key, creds, e) }
+	return f, true, true
 }
 
 // landed returns a flight whose answer is there.
@@ -108,15 +111,14 @@ func (c *Cache) flying(key resolver.Key) bool {
 	return c.flights.byKey[key] != nil
 }
 
-// fly finds out what can be known without Authgear. If it must be asked, ask does that, of
-// the same credentials.
-func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *entry) (ask func(resolver.Credentials)) {
-	// A little less than anybody waits: its own reason tells more than theirs.
-	ctx, cancel := context.WithTimeout(context.Background(), c.o.Wait*19/20)
-	local, final := c.askLocal(ctx, f, key, creds, e)
+// fly finds out what can be known without Authgear, and tells whether it must be asked of the
+// same credentials.
+func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials) (ask bool) {
+	e := f.entry
+	local, final := c.askLocal(f, key, creds)
 	refused := false
 	if !final && c.o.Others != nil {
-		if local, refused = c.askOthers(ctx, f, creds); local != nil {
+		if local, refused = c.askOthers(f, creds); local != nil {
 			final, creds = true, creds.Clone() // which may be asked about once more later
 		}
 	}
@@ -126,17 +128,17 @@ func (c *Cache) fly(f *flight, key resolver.Key, creds resolver.Credentials, e *
 	f.atOnce = !final && f.signed != nil && e == nil && !c.o.ConfirmFirst && !c.away.Load() && !refused && c.marks.allowSigned(key, f.signed)
 	close(f.verified)
 	if final {
-		cancel()
 		// Whoever comes too soon verifies it again. What Local alone tells is not asked about later,
 		// so that nobody keeps the caller's memory.
-		c.land(f, key, creds, e, local, false)
-		return nil
+		c.land(f, key, creds, local, false)
 	}
-	return func(creds resolver.Credentials) {
-		defer cancel()
-		s, err := c.confirm(ctx, f, key, creds, e)
-		c.land(f, key, creds, e, newAnswer(f.askedFor(s), s, err), true)
-	}
+	return !final
+}
+
+// ask asks Authgear. The credentials are kept.
+func (c *Cache) ask(f *flight, key resolver.Key, creds resolver.Credentials) {
+	s, err := c.confirm(f, key, creds)
+	c.land(f, key, creds, newAnswer(f.askedFor(s), s, err), true)
 }
 
 // askedFor returns when Authgear was asked for the session, which may be earlier: by
@@ -150,10 +152,11 @@ func (f *flight) askedFor(s *resolver.Session) time.Time {
 
 // land files the answer of a flight. While ristretto may not have it yet, whoever
 // needs it finds it in the flight, so that nobody puts the same question again.
-func (c *Cache) land(f *flight, key resolver.Key, creds resolver.Credentials, e *entry, a *answer, wait bool) {
+func (c *Cache) land(f *flight, key resolver.Key, creds resolver.Credentials, a *answer, wait bool) {
 	defer c.flights.all.Done()
+	f.until.Release()
 	f.answer = a
-	if settle := c.file(key, creds, e, f); settle != nil && wait {
+	if settle := c.file(key, creds, f); settle != nil && wait {
 		close(f.done)
 		settle()
 		c.flights.leave(key, f)
@@ -173,8 +176,8 @@ func (f *flights) leave(key resolver.Key, one *flight) {
 
 // file remembers the answer of a flight. settle, if it is not nil, waits until
 // ristretto has it.
-func (c *Cache) file(key resolver.Key, creds resolver.Credentials, e *entry, f *flight) (settle func()) {
-	a := f.answer
+func (c *Cache) file(key resolver.Key, creds resolver.Credentials, f *flight) (settle func()) {
+	a, e := f.answer, f.entry
 	if f.signed != nil && (a.isWorthless() || a.session == nil && e == nil) {
 		// No more answers on its signature.
 		c.marks.key(key, keyMark{at: f.asked, until: f.signed.Expiry.Time().Add(c.o.Skew)})

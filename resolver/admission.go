@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/internal/turn"
 )
 
@@ -16,7 +17,7 @@ type admission struct {
 
 // enter waits for a turn.
 func (a *admission) enter(ctx context.Context) error {
-	if a.known || takeInTime(ctx, &a.turn) {
+	if a.known || a.turn.TakeBefore(ctx, deadline.Halfway(ctx)) {
 		return nil
 	}
 	return errTooManyTokens

@@ -12,14 +12,7 @@ import (
 func takeAll(t *testing.T) (leave func()) {
 	t.Helper()
 	var all []*turn.Turn
-	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		one := new(turn.Turn)
-		err := one.Take(ctx)
-		cancel()
-		if err != nil {
-			break
-		}
+	for one := new(turn.Turn); one.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond)); one = new(turn.Turn) {
 		all = append(all, one)
 	}
 	return func() {
@@ -75,7 +68,7 @@ func TestNobodyKeepsATurnWhileKeysAreFetched(t *testing.T) {
 				t.Error("the turn is kept")
 			}
 		})}
-		if err := j.verify(t.Context(), &in, token{}, "nobody's"); ReasonOf(err) != KeysUnavailable {
+		if err := j.verify(t.Context(), &in, token{}, "nobody's", new(work)); ReasonOf(err) != KeysUnavailable {
 			t.Errorf("the keys are away: %v", err)
 		}
 		in.leave()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/internal/turn"
 )
 
@@ -81,11 +82,10 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 	if away && !s.mayProbe() {
 		return nil, errAway
 	}
-	leave, err := s.few.enter(ctx)
-	if err != nil {
+	if err := s.few.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer s.few.leave()
 	// To put a question takes a processor longer than several remembered answers do, and so
 	// does what comes of it.
 	if err := s.giveWay(ctx); err != nil {
@@ -109,7 +109,7 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 // giveWay waits for a turn, and leaves it at once.
 func (s strangers) giveWay(ctx context.Context) error {
 	t := turn.Turn{Of: s.turns}
-	if !takeInTime(ctx, &t) {
+	if !t.TakeBefore(ctx, deadline.Halfway(ctx)) {
 		return errNoTime
 	}
 	t.Leave()
@@ -125,11 +125,10 @@ func (g *Guard) mayProbe() bool {
 // probe asks for a stranger while Authgear is away. An answer ends that, unless somebody who is
 // vouched for is seeing for himself just then. No answer tells nothing.
 func (g *Guard) probe(ctx context.Context, c Credentials) (*Session, error) {
-	leave, err := g.all.enter(ctx)
-	if err != nil {
+	if err := g.all.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer g.all.leave()
 	if lacksTime(ctx) {
 		return nil, errNoTime
 	}
@@ -151,11 +150,10 @@ func (g *Guard) ask(ctx context.Context, c Credentials, judge func(error) error)
 	if g.breaker.State() == gobreaker.StateOpen {
 		return nil, errAway
 	}
-	leave, err := g.all.enter(ctx)
-	if err != nil {
+	if err := g.all.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer g.all.leave()
 	if lacksTime(ctx) {
 		return nil, errNoTime // Authgear has no part in it
 	}
@@ -190,56 +188,42 @@ var (
 	errOverloaded = &UnavailableError{Overloaded, fmt.Errorf("more questions to Authgear than %d at a time (%d for new credentials)", MaxQuestions, MaxStrangers)}
 )
 
-// firstHalf ends when half of the time is over, for the other one is for the question itself: one
-// that has no time would fail, whoever is asked.
-func firstHalf(ctx context.Context) (context.Context, context.CancelFunc) {
-	if d, ok := ctx.Deadline(); ok {
-		return context.WithTimeout(ctx, time.Until(d)/2)
-	}
-	return ctx, func() {}
-}
-
-// takeInTime takes a turn, and tells whether it came in time.
-func takeInTime(ctx context.Context, t *turn.Turn) bool {
-	if t.TakeFree() {
-		return true
-	}
-	ctx, cancel := firstHalf(ctx)
-	defer cancel()
-	return t.Take(ctx) == nil
-}
-
 // lacksTime tells whether ctx ends before a question could be answered.
 func lacksTime(ctx context.Context) bool {
 	d, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && time.Until(d) < leastTime
 }
 
-// A lane lets so many pass at a time. A bounded number waits.
+// A lane lets so many pass at a time. A bounded number waits, and for half of its time: the other
+// half is for the question itself.
 type lane struct {
-	slots   chan struct{}
+	free    chan struct{}
 	waiting atomic.Int64
 }
 
-func newLane(width int) *lane { return &lane{slots: make(chan struct{}, width)} }
+func newLane(width int) *lane {
+	l := &lane{free: make(chan struct{}, width)}
+	for range width {
+		l.leave()
+	}
+	return l
+}
 
-func (l *lane) enter(ctx context.Context) (leave func(), err error) {
-	leave = func() { <-l.slots }
+func (l *lane) leave() { l.free <- struct{}{} }
+
+// enter is to be followed by leave, unless it returns an error.
+func (l *lane) enter(ctx context.Context) error {
 	select {
-	case l.slots <- struct{}{}:
-		return leave, nil
+	case <-l.free:
+		return nil
 	default:
 	}
-	ctx, cancel := firstHalf(ctx)
-	defer cancel()
 	defer l.waiting.Add(-1)
-	if l.waiting.Add(1) > int64(cap(l.slots)*waitingPerSlot) {
-		return nil, errOverloaded
+	if l.waiting.Add(1) > int64(cap(l.free)*waitingPerSlot) {
+		return errOverloaded
 	}
-	select {
-	case l.slots <- struct{}{}:
-		return leave, nil
-	case <-ctx.Done():
-		return nil, errOverloaded
+	if _, ok := deadline.Await(ctx, deadline.Halfway(ctx), l.free); !ok {
+		return errOverloaded
 	}
+	return nil
 }

@@ -91,21 +91,25 @@ func (t *InTurn) question(list []Credential) int {
 // worse keeps the reason of the first credential, which is the one the client
 // meant, and the cookie-clearing line of whichever has one.
 func worse(before, now error) error {
-	var a, b *InvalidError
-	if before == nil || !errors.As(before, &a) || !errors.As(now, &b) {
+	if before == nil {
+		return now
+	}
+	a, ok := errors.AsType[*InvalidError](before)
+	b, both := errors.AsType[*InvalidError](now)
+	if !ok || !both {
 		return now
 	}
 	if a.ClearCookie != "" || b.ClearCookie == "" {
 		return a
 	}
-	both := *a
-	both.ClearCookie = b.ClearCookie
-	return &both
+	merged := *a
+	merged.ClearCookie = b.ClearCookie
+	return &merged
 }
 
 // isFinal tells whether Authgear itself would look no further: it found a
 // session, but its user may not sign in. Contract §1.5.
 func isFinal(err error) bool {
-	var inv *InvalidError
-	return errors.As(err, &inv) && inv.Reason == SessionInvalid
+	inv, ok := errors.AsType[*InvalidError](err)
+	return ok && inv.Reason == SessionInvalid
 }

@@ -48,15 +48,17 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 		return nil, err
 	}
 	defer in.leave()
-	keyID, err := j.keyID(t.header, c.Trace)
+	work := works.Get().(*work)
+	defer works.Put(work)
+	keyID, err := j.keyID(t.header, work, c.Trace)
 	if err != nil {
 		return nil, err
 	}
-	claims, err := j.claims(t.claims, c.Trace)
+	claims, err := j.claims(t.claims, work, c.Trace)
 	if err != nil {
 		return nil, err
 	}
-	err = j.verify(ctx, &in, t, keyID)
+	err = j.verify(ctx, &in, t, keyID, work)
 	if c.Trace.Explains() {
 		c.Trace.Note("signature", err, j.Keys.describe(keyID, err))
 	}
@@ -70,9 +72,7 @@ func (j *JWT) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 }
 
 // verify checks the signature with the key that the token names.
-func (j *JWT) verify(ctx context.Context, in *admission, t token, keyID string) error {
-	work := works.Get().(*work)
-	defer works.Put(work)
+func (j *JWT) verify(ctx context.Context, in *admission, t token, keyID string, work *work) error {
 	signature, err := work.decode(t.signature)
 	if err != nil {
 		return invalid(MalformedCredential, "the signature of the JWT is not in base64url: was the token cut?")
@@ -95,25 +95,27 @@ func (j *JWT) verify(ctx context.Context, in *admission, t token, keyID string) 
 type goodHeader struct{ text, keyID string }
 
 // keyID reads and checks the header of a token, and returns the key that it names.
-func (j *JWT) keyID(segment string, t *Trace) (string, error) {
+func (j *JWT) keyID(segment string, work *work, t *Trace) (string, error) {
 	if last := j.last.Load(); last != nil && last.text == segment && !t.Explains() {
 		return last.keyID, nil
 	}
-	var h header
-	if err := decode(segment, &h); err != nil {
+	h := &work.header
+	*h = header{}
+	if err := work.read(segment, h); err != nil {
 		err = invalid(MalformedCredential, "the header of the JWT is no JSON object in base64url, or has a member twice")
 		if t.Explains() {
 			t.Note("header", err, "unreadable")
 		}
 		return "", err
 	}
-	return h.KeyID, check(headerChecks, j, &h, time.Now(), t)
+	return h.KeyID, check(headerChecks, j, h, time.Now(), t)
 }
 
-// claims reads and checks the claims of a token.
-func (j *JWT) claims(segment string, t *Trace) (*claims, error) {
-	c := new(claims)
-	if err := decode(segment, c); err != nil {
+// claims reads and checks the claims of a token. They are the work's own.
+func (j *JWT) claims(segment string, work *work, t *Trace) (*claims, error) {
+	c := &work.claims
+	*c = claims{}
+	if err := work.read(segment, c); err != nil {
 		err = invalid(MalformedCredential, "the claims of the JWT are no JSON object in base64url, have a member twice, or a claim is of the wrong type")
 		if t.Explains() {
 			t.Note("claims", err, "unreadable")
@@ -148,10 +150,12 @@ func splitToken(text string) (t token, err error) {
 // only compared with it.
 func (t *token) verify(key *publicKey, signature []byte) error {
 	if !key.verify(sha256.Sum256(bytesOf(t.signed)), signature) {
-		return invalid(BadSignature, "the token was changed, or another issuer signed it")
+		return errBadSignature
 	}
 	return nil
 }
+
+var errBadSignature = invalid(BadSignature, "the token was changed, or another issuer signed it")
 
 type header struct {
 	Algorithm string `json:"alg"`
@@ -202,10 +206,23 @@ func (a *audience) UnmarshalJSON(b []byte) error {
 // maxDepth is how deep the JSON of a token may nest. Authgear's own has depth 2.
 const maxDepth = 8
 
-func decode(segment string, into any) error {
-	work := works.Get().(*work)
-	defer works.Put(work)
-	b, err := work.decode(segment)
+// canonical base64url: no padding and no stray bits, so that a token has one
+// text. (Go's decoder skips line breaks, so they are looked for.)
+var canonical = base64.RawURLEncoding.Strict()
+
+// A work is where a token is read, and used again: else tokens that are no good would make half
+// of the garbage.
+type work struct {
+	text   []byte // a segment, one at a time
+	header header
+	claims claims
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
+// read decodes a segment and reads the JSON in it.
+func (w *work) read(segment string, into any) error {
+	b, err := w.decode(segment)
 	if err != nil {
 		return err
 	}
@@ -214,16 +231,6 @@ func decode(segment string, into any) error {
 	}
 	return json.Unmarshal(b, into)
 }
-
-// canonical base64url: no padding and no stray bits, so that a token has one
-// text. (Go's decoder skips line breaks, so they are looked for.)
-var canonical = base64.RawURLEncoding.Strict()
-
-// A work is where segments are decoded, one at a time, and used again: else tokens that are no
-// good would make half of the garbage.
-type work struct{ text []byte }
-
-var works = sync.Pool{New: func() any { return new(work) }}
 
 func (w *work) decode(s string) (_ []byte, err error) {
 	if strings.Contains(s, "\r") || strings.Contains(s, "\n") {

@@ -86,8 +86,10 @@ func (k *Keys) Key(ctx context.Context, kid string) (*publicKey, error) {
 	if err != nil {
 		return nil, &UnavailableError{KeysUnavailable, err}
 	}
-	return nil, invalid(UnknownKey, "the issuer has no key with the kid of the token")
+	return nil, errUnknownKey
 }
+
+var errUnknownKey = invalid(UnknownKey, "the issuer has no key with the kid of the token")
 
 func (k *Keys) lookup(kid string) *publicKey {
 	if set := k.set.Load(); set != nil {
@@ -131,6 +133,9 @@ func (k *Keys) describe(kid string, err error) string {
 // Refresh fetches the keys, unless that was done just now: then it returns how
 // that went. The fetch goes on for others when ctx ends.
 func (k *Keys) Refresh(ctx context.Context) error {
+	if done, err := k.justNow(); done {
+		return err
+	}
 	done := k.flights.DoChan("", func() (any, error) { return nil, k.refresh() })
 	select {
 	case <-ctx.Done():
@@ -141,16 +146,23 @@ func (k *Keys) Refresh(ctx context.Context) error {
 }
 
 func (k *Keys) refresh() error {
-	if last := k.last.Load(); last != nil {
-		gap := keysGap
-		if last.err != nil {
-			gap = keysGapOnError
-		}
-		if time.Since(last.at) < gap {
-			return last.err
-		}
+	if done, err := k.justNow(); done {
+		return err
 	}
 	return k.Renew()
+}
+
+// justNow tells how the last fetch went, if it is too soon for another.
+func (k *Keys) justNow() (done bool, err error) {
+	last := k.last.Load()
+	if last == nil {
+		return false, nil
+	}
+	gap := keysGap
+	if last.err != nil {
+		gap = keysGapOnError
+	}
+	return time.Since(last.at) < gap, last.err
 }
 
 // Renew fetches the keys, whenever that was done last. It is for the operator: what

@@ -146,7 +146,8 @@ func (d dropped) Unwrap() error { return d.error }
 
 // mayBeItsOwnDoing tells whether a question found nothing out, maybe for what it has in it.
 func mayBeItsOwnDoing(err error) bool {
-	return errors.Is(err, ErrRefused) || errors.As(err, new(dropped))
+	_, ended := errors.AsType[dropped](err)
+	return ended || errors.Is(err, ErrRefused)
 }
 
 // tellable returns an error of a question without what was answered: whoever is there

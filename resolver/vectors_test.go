@@ -50,7 +50,7 @@ func verifyJWS(jwks []json.RawMessage, text string) error {
 		return err
 	}
 	var h header
-	if err := decode(t.header, &h); err != nil {
+	if err := new(work).read(t.header, &h); err != nil {
 		return err
 	}
 	h.Type = "at+jwt"

@@ -1,7 +1,6 @@
 package forwardauth
 
 import (
-	"context"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -33,7 +32,7 @@ func (r *routes) get(query []byte, routeOf func(policy.Rule) (*route, error)) (*
 		return met, nil
 	}
 	var t turn.Turn
-	t.Take(context.Background())
+	t.Take()
 	defer t.Leave()
 	if met := r.met(query); met != nil { // by another one meanwhile
 		return met, nil

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/internal/direct"
 )
 
@@ -53,32 +54,24 @@ func (t *Turn) desks() chan *desk {
 	return t.Of.desks
 }
 
-// Take waits for a turn, and returns the error of ctx if that ends first.
-func (t *Turn) Take(ctx context.Context) error {
-	select {
-	case t.at = <-t.desks():
-		t.at.giveWay()
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// Take waits for a turn.
+func (t *Turn) Take() {
+	t.at = <-t.desks()
+	t.at.giveWay()
 }
 
-// TakeFree takes a turn if nobody else waits for one.
-func (t *Turn) TakeFree() bool {
-	select {
-	case t.at = <-t.desks():
+// TakeBefore waits for a turn, and tells whether it came before the time, and before ctx ended.
+func (t *Turn) TakeBefore(ctx context.Context, until time.Time) (ok bool) {
+	if t.at, ok = deadline.Await(ctx, until, t.desks()); ok {
 		t.at.giveWay()
-		return true
-	default:
-		return false
 	}
+	return ok
 }
 
 // Pass waits for a turn and leaves it at once, so that others go first.
 func Pass() {
 	var t Turn
-	t.Take(context.Background())
+	t.Take()
 	t.Leave()
 }
 

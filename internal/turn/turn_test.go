@@ -13,22 +13,23 @@ import (
 func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 	all := make([]Turn, cap(common.desks))
 	for i := range all {
-		if err := all[i].Take(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		all[i].Take()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
 	var more Turn
-	if err := more.Take(ctx); err != context.DeadlineExceeded {
-		t.Fatalf("one more than there are: %v", err)
+	if more.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond)) {
+		t.Fatal("there is one more")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if more.TakeBefore(ctx, time.Now().Add(time.Hour)) {
+		t.Fatal("there is one more for somebody who does not wait")
 	}
 	more.Leave() // it has none
-	came := make(chan error)
-	go func() { came <- more.Take(t.Context()) }()
+	came := make(chan bool)
+	go func() { came <- more.TakeBefore(t.Context(), time.Now().Add(time.Hour)) }()
 	all[0].Leave()
-	if err := <-came; err != nil {
-		t.Error(err)
+	if !<-came {
+		t.Error("it did not come")
 	}
 	all[0].Leave() // it has none any more
 	more.Leave()
@@ -66,7 +67,7 @@ func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 		all.Go(func() {
 			for taken.Add(1) <= turns {
 				var one Turn
-				one.Take(t.Context())
+				one.Take()
 				for begin := time.Now(); time.Since(begin) < longest+longest/4; {
 				}
 				one.Leave()

@@ -7,7 +7,6 @@
 package webhook
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -127,7 +126,7 @@ func (r *receiver) signed(body, signature []byte) bool {
 		return false
 	}
 	var t turn.Turn
-	t.Take(context.Background())
+	t.Take()
 	defer t.Leave()
 	found := false
 	for _, secret := range r.secrets() {

@@ -2,7 +2,6 @@
 package turntest
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -14,11 +13,9 @@ import (
 func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
 	t.Helper()
 	var taken []*turn.Turn
-	for err := error(nil); err == nil; {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	for ok := true; ok; {
 		one := &turn.Turn{Of: of}
-		err = one.Take(ctx)
-		cancel()
+		ok = one.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond))
 		taken = append(taken, one)
 	}
 	free()
