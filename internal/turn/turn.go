@@ -17,7 +17,7 @@ import (
 
 // longest is for how long turns are taken until Go is made to look at the network, which it
 // does not by itself while there is something else to do. A look takes a tenth of it.
-const longest = 50 * time.Microsecond
+const longest = 20 * time.Microsecond
 
 // Turns are taken on half of the cores, or one. There are common ones; whoever must not stand
 // behind a crowd there has some apart.
