@@ -34,19 +34,20 @@ type answer struct {
 	// next is when the session is confirmed again in the background, as time
 	// since asked.
 	next atomic.Int64
-
-	// own is where the session is: to find it elsewhere would cost one more wait for
-	// memory where there are many.
-	own resolver.Session
 }
 
 func newAnswer(asked time.Time, s *resolver.Session, err error) *answer {
-	a := &answer{err: err, asked: asked}
-	if s != nil {
-		a.own = *s
-		a.session = &a.own
+	if s == nil {
+		return &answer{err: err, asked: asked}
 	}
-	return a
+	// In one piece: to find the session elsewhere would cost one more wait for memory where
+	// there are many.
+	both := &struct {
+		answer
+		own resolver.Session
+	}{answer: answer{err: err, asked: asked}, own: *s}
+	both.session = &both.own
+	return &both.answer
 }
 
 func (a *answer) isWorthless() bool { return a.err != nil && errors.Is(a.err, resolver.ErrInvalid) }

@@ -15,57 +15,64 @@ import (
 	"authgear-forward-auth/internal/direct"
 )
 
-// longest is for how long turns are taken until Go is made to look at the network, which it
-// does not by itself while there is something else to do. A look takes a tenth of it.
-const longest = 20 * time.Microsecond
-
 // Turns are taken on half of the cores, or one. There are common ones; whoever must not stand
-// behind a crowd there has some apart.
-type Turns struct{ desks chan *desk }
+// behind a crowd there has a queue apart: from two queues turns come alternately.
+type Turns struct{ queue chan struct{} }
 
-// A desk is where turns are taken, one after the other.
-type desk struct {
-	looked time.Time
-	look   direct.Look
-}
-
-// New returns turns apart from the common ones.
-func New() *Turns {
-	all := &Turns{make(chan *desk, max(runtime.GOMAXPROCS(0)/2, 1))}
-	for range cap(all.desks) {
-		all.desks <- new(desk)
+// desks are those that are free. At each one sits who has a turn, and has Go look at the network
+// first, which it does not by itself while there is something else to do.
+var desks = func() chan *direct.Look {
+	all := make(chan *direct.Look, max(runtime.GOMAXPROCS(0)/2, 1))
+	for range cap(all) {
+		all <- new(direct.Look)
 	}
 	return all
+}()
+
+// New returns turns with a queue apart from the common one.
+func New() *Turns {
+	t := &Turns{make(chan struct{}, cap(desks))}
+	for range cap(desks) {
+		t.queue <- struct{}{}
+	}
+	return t
 }
 
 var common = New()
 
 // A Turn is taken, or has been left. The zero Turn is one of the common ones, and has not been
-// taken.
+// taken. Whoever has one must neither wait for anything nor take another.
 type Turn struct {
 	Of *Turns // nil: the common ones
-	at *desk
+	at *direct.Look
 }
 
-func (t *Turn) desks() chan *desk {
+func (t *Turn) queue() chan struct{} {
 	if t.Of == nil {
-		return common.desks
+		return common.queue
 	}
-	return t.Of.desks
+	return t.Of.queue
 }
 
 // Take waits for a turn.
 func (t *Turn) Take() {
-	t.at = <-t.desks()
-	t.at.giveWay()
+	<-t.queue()
+	t.sit()
 }
 
 // TakeBefore waits for a turn, and tells whether it came before the time, and before ctx ended.
 func (t *Turn) TakeBefore(ctx context.Context, until time.Time) (ok bool) {
-	if t.at, ok = deadline.Await(ctx, until, t.desks()); ok {
-		t.at.giveWay()
+	if _, ok = deadline.Await(ctx, until, t.queue()); ok {
+		t.sit()
 	}
 	return ok
+}
+
+// sit waits for a desk: whoever has one has it for some microseconds. Meanwhile it lets others go
+// first who need none.
+func (t *Turn) sit() {
+	t.at = <-desks
+	t.at.Await()
 }
 
 // Pass waits for a turn and leaves it at once, so that others go first.
@@ -75,19 +82,11 @@ func Pass() {
 	t.Leave()
 }
 
-// giveWay lets others go first if that was long ago. Meanwhile the desk is not free, so that
-// those who would take long, too, wait for it.
-func (d *desk) giveWay() {
-	if time.Since(d.looked) > longest {
-		d.look.Await()
-		d.looked = time.Now()
-	}
-}
-
 // Leave ends the turn, if it was taken.
 func (t *Turn) Leave() {
 	if t.at != nil {
-		t.desks() <- t.at
+		desks <- t.at
 		t.at = nil
+		t.queue() <- struct{}{}
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestThereAreSoManyTurnsAtATime(t *testing.T) {
-	all := make([]Turn, cap(common.desks))
+	all := make([]Turn, cap(desks))
 	for i := range all {
 		all[i].Take()
 	}
@@ -36,8 +36,51 @@ func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 	for i := range all {
 		all[i].Leave()
 	}
-	if len(common.desks) != cap(common.desks) {
-		t.Errorf("%d of %d are free", len(common.desks), cap(common.desks))
+	if len(desks) != cap(desks) || len(common.queue) != cap(desks) {
+		t.Errorf("%d and %d of %d are free", len(desks), len(common.queue), cap(desks))
+	}
+}
+
+// One of a queue apart comes before the crowd of another, which it takes no more turns beside
+// than there are.
+func TestTurnsComeFromBothQueues(t *testing.T) {
+	all := make([]Turn, cap(desks))
+	for i := range all {
+		all[i].Take()
+	}
+	var taken atomic.Int64
+	var both sync.WaitGroup
+	for range 100 {
+		both.Go(func() {
+			var one Turn
+			one.Take()
+			taken.Add(1)
+			one.Leave()
+		})
+	}
+	time.Sleep(10 * time.Millisecond) // they stand in their queue
+	apart := New()
+	came := make(chan int64)
+	go func() {
+		one := Turn{Of: apart}
+		one.Take()
+		came <- taken.Load()
+		one.Leave()
+	}()
+	select {
+	case <-came:
+		t.Error("there are more turns than there are desks")
+	case <-time.After(10 * time.Millisecond):
+	}
+	for i := range all {
+		all[i].Leave()
+	}
+	if before := <-came; before > 50 {
+		t.Errorf("%d of the crowd came before", before)
+	}
+	both.Wait()
+	if len(desks) != cap(desks) || len(common.queue) != cap(desks) || len(apart.queue) != cap(desks) {
+		t.Errorf("%d, %d and %d of %d are free", len(desks), len(common.queue), len(apart.queue), cap(desks))
 	}
 }
 
@@ -68,7 +111,7 @@ func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 			for taken.Add(1) <= turns {
 				var one Turn
 				one.Take()
-				for begin := time.Now(); time.Since(begin) < longest+longest/4; {
+				for begin := time.Now(); time.Since(begin) < 50*time.Microsecond; {
 				}
 				one.Leave()
 			}
