@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"authgear-forward-auth/internal/deadline"
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -38,6 +39,7 @@ type Cache struct {
 	away      atomic.Bool // the last question found nothing out
 	evicted   atomic.Uint64
 	waiting   atomic.Int64 // questions that are put later
+	crowds    *turn.Turns  // of those who wait for the same answer
 }
 
 // Options say whom a Cache asks, and its bounds.
@@ -92,6 +94,7 @@ func New(o Options) (*Cache, error) {
 	o.Wait = min(o.Wait, o.MaxStaleness) // so that no answer is older when it comes
 	c := &Cache{
 		o:         o,
+		crowds:    turn.New(),
 		flights:   flights{byKey: make(map[resolver.Key]*flight)},
 		newcomers: newcomers{seed: maphash.MakeSeed()},
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
@@ -264,6 +267,9 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		if ended(ctx, until, f.done) {
 			return c.grace(key, creds, errTooLong, on)
 		}
+		if !mine {
+			c.oneByOne(ctx, until)
+		}
 		switch a = f.answer; {
 		case a.isWorthless():
 			return nil, a.err
@@ -276,6 +282,13 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		creds.NotBefore = later(now, a.asked.Add(1))
 	}
 	return nil, errTooLong
+}
+
+// oneByOne lets others go first: a crowd that waited for one answer has it at the same time.
+func (c *Cache) oneByOne(ctx context.Context, until time.Time) {
+	t := turn.Turn{Of: c.crowds}
+	t.TakeBefore(ctx, until)
+	t.Leave()
 }
 
 // attempts are how many questions one caller waits for. The second is asked

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -133,6 +134,40 @@ func TestConcurrentNeedsMakeOneCall(t *testing.T) {
 		all.Wait()
 		if n := a.calls.Load(); n != 1 {
 			t.Errorf("%d questions, want 1", n)
+		}
+	})
+}
+
+// A crowd that waited for one answer lets others go first, one by one; whoever asked does not wait
+// for that, and nobody is left without what was found out.
+func TestACrowdHasItsAnswerOneByOne(t *testing.T) {
+	a := &authority{answer: func(resolver.Credentials) (*resolver.Session, error) {
+		time.Sleep(time.Second)
+		return &resolver.Session{UserID: "ada"}, nil
+	}}
+	remembering(t, a, func(c *Cache) {
+		c.crowds = new(turn.Turns) // of which there are none
+		begin := time.Now()
+		resolved := func(who string, after time.Duration) {
+			s, err := c.Resolve(context.Background(), token("t"))
+			if err != nil || s.UserID != "ada" || time.Since(begin) != after {
+				t.Errorf("%s: %v, %v after %s, want ada after %s", who, s, err, time.Since(begin), after)
+			}
+		}
+		var all sync.WaitGroup
+		all.Go(func() { resolved("who asked", time.Second) })
+		synctest.Wait()
+		all.Go(func() { resolved("who waited, too", 5*time.Second) })
+		all.Wait()
+		c.crowds = turn.New()
+		begin = time.Now()
+		resolved("who came later", 0)
+		for range 10 {
+			all.Go(func() { c.Resolve(context.Background(), token("another")) })
+		}
+		all.Wait()
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("with turns it took %s", took)
 		}
 	})
 }
