@@ -5,7 +5,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: all demo test fuzz freshness floods faults soak memory bench build lint vulnerabilities nginx haproxy redis-server systemd-analyze chromium proxies containers alerts page
+.PHONY: all demo test fuzz freshness floods faults soak memory bench profile build lint vulnerabilities nginx haproxy redis-server systemd-analyze chromium proxies containers alerts page
 
 all: build
 
@@ -46,6 +46,11 @@ floods faults soak memory:
 # cores; `go run ./internal/bench -only hot` measures some rows, -quick gives a short form.
 bench: nginx
 	go run ./internal/bench -update docs/benchmarks.md
+
+# profile writes what the service does most, which Go's compiler takes into account
+# wherever the program is built. It takes some 40 seconds; a profile of older code does no harm.
+profile:
+	go run ./internal/bench -profile default.pgo
 
 lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ func TestEveryRowIsMeasured(t *testing.T) {
 	t.Chdir(filepath.Join("..", ".."))
 	var table strings.Builder
 	z := size{short: turns{1, window}, long: turns{1, window}, few: 50, many: 100, unseen: 20}
-	if err := run(t.Context(), z, "", "", &table, io.Discard); err != nil {
+	if err := run(t.Context(), z, func(b *bench) error { return b.table("", "", &table, io.Discard) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range []string{"| idle |", "| start, Authgear away |", "JWT, one |", "opaque token, 50 |", "session cookie, 100 |", "| memory, 100 sessions",
@@ -42,6 +43,27 @@ func TestEveryRowIsMeasured(t *testing.T) {
 		}
 	}
 	t.Log("\n" + table.String())
+}
+
+func TestAProfileIsOneForTheCompiler(t *testing.T) {
+	t.Chdir(filepath.Join("..", ".."))
+	z := size{long: turns{1, 5 * window}, few: 50, unseen: 100}
+	file := filepath.Join(t.TempDir(), "default.pgo")
+	if err := run(t.Context(), z, func(b *bench) error { return b.profile(file) }); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "tool", "preprofile", "-i", file, "-o", file+".txt").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said, err := os.ReadFile(file + ".txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, function := range []string{"forwardauth.(*Gate).decide", "cache.(*Cache).Resolve", "bigmod.(*Nat).montgomeryMul"} {
+		if !strings.Contains(string(said), function) {
+			t.Errorf("no word of %s in what the compiler reads", function)
+		}
+	}
 }
 
 // listening starts one of the helpers and returns its address.

@@ -41,6 +41,7 @@ func main() {
 	only := flag.String("only", "", "the rows whose names contain this: "+strings.Join(rowNames(), ", "))
 	quick := flag.Bool("quick", false, "short rounds and fewer credentials: to see that it works")
 	update := flag.String("update", "", "the `file` that the table is written into")
+	profile := flag.String("profile", "", "measure nothing, and write a profile of the service into this `file`, for Go's compiler")
 	flag.IntVar(&z.short.rounds, "rounds", z.short.rounds, "of each comparison whose measurements are short")
 	flag.Parse()
 	if *quick {
@@ -48,7 +49,12 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	exitOn(run(ctx, z, *only, *update, os.Stdout, os.Stderr))
+	exitOn(run(ctx, z, func(b *bench) error {
+		if *profile != "" {
+			return b.profile(*profile)
+		}
+		return b.table(*only, *update, os.Stdout, os.Stderr)
+	}))
 }
 
 func exitOn(err error) {
@@ -72,7 +78,8 @@ type turns struct {
 	each   time.Duration
 }
 
-func run(ctx context.Context, z size, only, update string, stdout, progress io.Writer) error {
+// run builds what a bench needs, and lets it do something.
+func run(ctx context.Context, z size, do func(*bench) error) error {
 	if runtime.NumCPU() < 2 {
 		return errors.New("the load needs a core of its own: this machine has one")
 	}
@@ -88,6 +95,11 @@ func run(ctx context.Context, z size, only, update string, stdout, progress io.W
 	if err := b.build(); err != nil {
 		return err
 	}
+	return do(b)
+}
+
+// table measures the rows, and prints them.
+func (b *bench) table(only, update string, stdout, progress io.Writer) error {
 	var lines []line
 	for _, r := range rows {
 		if !strings.Contains(r.name, only) {
