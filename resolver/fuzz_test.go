@@ -62,7 +62,7 @@ func golangJWT(j *JWT, text string) (subject string, err error) {
 	token, err := parser.Parse(text, func(token *jwt.Token) (any, error) {
 		kid, _ := token.Header["kid"].(string)
 		if key := j.Keys.lookup(kid); key != nil {
-			return key.public(), nil
+			return key.PublicKey, nil
 		}
 		return nil, errors.New("no such key")
 	})

@@ -51,7 +51,7 @@ const (
 	keysRefresh    = 5 * time.Minute // Authgear's own portal trusts a set as long
 	maxKeysBytes   = 1 << 20
 	minRSABits     = 2048
-	maxRSABits     = 16384
+	maxRSABits     = 4096 // go-jose reads no larger ones
 	minRSAExponent = 3
 )
 
@@ -246,7 +246,7 @@ func parseKeys(jwks []byte) (*keySet, error) {
 		}
 	}
 	if len(set.byID) == 0 {
-		return nil, errors.New("the JWK Set has no RSA key of 2048 bits or more for RS256 signatures")
+		return nil, errors.New("the JWK Set has no RSA key of 2048 to 4096 bits for RS256 signatures")
 	}
 	return set, nil
 }

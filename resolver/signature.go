@@ -2,6 +2,8 @@ package resolver
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/fips140"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
@@ -15,10 +17,12 @@ import (
 // arithmetic is that of crypto/rsa, and so is the check (RFC 8017 §8.2.2): there is one text that
 // may have been signed, and nothing in it is parsed. What follows from the key alone, a third of
 // the work, is done once here, and for each signature there.
+//
+// Where Go must use its FIPS 140 module (GODEBUG=fips140), crypto/rsa itself does it.
 type publicKey struct {
-	modulus  *bigmod.Modulus
-	exponent uint
-	prefix   []byte // of what is signed, before the digest
+	*rsa.PublicKey
+	modulus *bigmod.Modulus
+	prefix  []byte // of what is signed, before the digest
 }
 
 // digestInfo of SHA-256 in DER, before the digest. RFC 8017 §9.2, note 1.
@@ -39,7 +43,7 @@ func newPublicKey(k *rsa.PublicKey) (*publicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := &publicKey{modulus: modulus, exponent: uint(k.E)}
+	key := &publicKey{PublicKey: k, modulus: modulus}
 	// 0x00 0x01 0xff … 0xff 0x00: EMSA-PKCS1-v1_5, RFC 8017 §9.2.
 	padding := bytes.Repeat([]byte{0xff}, modulus.Size()-3-len(digestInfo)-sha256.Size)
 	key.prefix = bytes.Join([][]byte{{0, 1}, padding, {0}, digestInfo}, nil)
@@ -48,6 +52,9 @@ func newPublicKey(k *rsa.PublicKey) (*publicKey, error) {
 
 // verify tells whether the signature is that of a text with this digest.
 func (k *publicKey) verify(digest [sha256.Size]byte, signature []byte) bool {
+	if fips140.Enabled() {
+		return rsa.VerifyPKCS1v15(k.PublicKey, crypto.SHA256, digest[:], signature) == nil
+	}
 	if len(signature) != k.modulus.Size() {
 		return false
 	}
@@ -57,5 +64,5 @@ func (k *publicKey) verify(digest [sha256.Size]byte, signature []byte) bool {
 	}
 	var room [maxRSABits / 8]byte
 	want, err := bigmod.NewNat().SetBytes(append(append(room[:0], k.prefix...), digest[:]...), k.modulus)
-	return err == nil && bigmod.NewNat().ExpShortVarTime(s, k.exponent, k.modulus).Equal(want) == 1
+	return err == nil && bigmod.NewNat().ExpShortVarTime(s, uint(k.E), k.modulus).Equal(want) == 1
 }

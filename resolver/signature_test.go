@@ -6,17 +6,18 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"math"
 	"math/big"
 	mathrand "math/rand/v2"
+	"os"
+	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
-
-// public returns the key as crypto/rsa has it.
-func (k *publicKey) public() *rsa.PublicKey {
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(k.modulus.Nat().Bytes(k.modulus)), E: int(k.exponent)}
-}
 
 // keysOfAllSizes are some whose sizes are no multiples of each other, nor all of a byte.
 var keysOfAllSizes = sync.OnceValue(func() (list []*rsa.PrivateKey) {
@@ -156,25 +157,55 @@ func cubeRoot(x *big.Int) *big.Int {
 
 func TestKeysThatCannotVerify(t *testing.T) {
 	n := keysOfAllSizes()[0].N
-	one := big.NewInt(1)
+	one, long := big.NewInt(1), math.MaxInt32
+	long += 2 // where an int has 32 bits, it is negative
 	for name, k := range map[string]rsa.PublicKey{
-		"of 2047 bits":         {N: new(big.Int).Rsh(n, 1), E: 65537},
-		"of 16385 bits":        {N: new(big.Int).Add(new(big.Int).Lsh(one, 16384), one), E: 65537},
-		"negative":             {N: new(big.Int).Neg(n), E: 65537},
-		"even":                 {N: new(big.Int).Add(n, one), E: 65537},
-		"with exponent 0":      {N: n},
-		"with exponent 1":      {N: n, E: 1},
-		"with exponent 2":      {N: n, E: 2},
-		"with exponent -3":     {N: n, E: -3},
-		"with an even one":     {N: n, E: 65536},
-		"with one of 32 bits":  {N: n, E: 1<<31 + 1},
-		"without anything":     {N: new(big.Int)},
-		"with a modulus of 1":  {N: one, E: 65537},
-		"with exponent 2^31+9": {N: n, E: 1<<31 + 9},
+		"of 2047 bits":        {N: new(big.Int).Rsh(n, 1), E: 65537},
+		"of 4097 bits":        {N: new(big.Int).Add(new(big.Int).Lsh(one, 4096), one), E: 65537},
+		"negative":            {N: new(big.Int).Neg(n), E: 65537},
+		"even":                {N: new(big.Int).Add(n, one), E: 65537},
+		"with exponent 0":     {N: n},
+		"with exponent 1":     {N: n, E: 1},
+		"with exponent 2":     {N: n, E: 2},
+		"with exponent -3":    {N: n, E: -3},
+		"with an even one":    {N: n, E: 65536},
+		"with one of 32 bits": {N: n, E: long},
+		"without anything":    {N: new(big.Int)},
+		"with a modulus of 1": {N: one, E: 65537},
 	} {
 		if _, err := newPublicKey(&k); err == nil {
 			t.Errorf("a key %s may verify", name)
 		}
+	}
+}
+
+// A key set is read by go-jose, whose bound is the same.
+func TestTheLargestKeyIsRead(t *testing.T) {
+	for bits, want := range map[int]bool{4096: true, 4104: false} {
+		n := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), uint(bits-1)), big.NewInt(1))
+		jwk := fmt.Sprintf(`{"keys":[{"kty":"RSA","kid":"k","n":%q,"e":"AQAB"}]}`, base64.RawURLEncoding.EncodeToString(n.Bytes()))
+		if set, err := parseKeys([]byte(jwk)); (err == nil && set.byID["k"] != nil) != want {
+			t.Errorf("%d bits: %v", bits, err)
+		}
+	}
+}
+
+// Where Go must use its FIPS 140 module, that judges: it takes no exponent of 3.
+func TestInFIPSModeGoItselfVerifies(t *testing.T) {
+	digest := sha256.Sum256([]byte("signed"))
+	if modulus, signature, child := strings.Cut(os.Getenv("SIGNED"), " "); child {
+		n, _ := new(big.Int).SetString(modulus, 16)
+		s, _ := new(big.Int).SetString(signature, 16)
+		if agree(t, &rsa.PublicKey{N: n, E: 3}, digest, s.FillBytes(make([]byte, 256))) {
+			t.Error("it takes one")
+		}
+		return
+	}
+	k := keyWithExponent3(t)
+	again := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	again.Env = append(os.Environ(), "GODEBUG=fips140=only", fmt.Sprintf("SIGNED=%x %x", k.N, raw(k, encoded(k.Size(), digest[:]))))
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
