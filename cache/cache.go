@@ -39,7 +39,6 @@ type Cache struct {
 	away      atomic.Bool // the last question found nothing out
 	evicted   atomic.Uint64
 	waiting   atomic.Int64 // questions that are put later
-	crowds    *turn.Turns  // of those who wait for the same answer
 }
 
 // Options say whom a Cache asks, and its bounds.
@@ -94,7 +93,6 @@ func New(o Options) (*Cache, error) {
 	o.Wait = min(o.Wait, o.MaxStaleness) // so that no answer is older when it comes
 	c := &Cache{
 		o:         o,
-		crowds:    turn.New(),
 		flights:   flights{byKey: make(map[resolver.Key]*flight)},
 		newcomers: newcomers{seed: maphash.MakeSeed()},
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
@@ -256,8 +254,8 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		creds.NotBefore = later(creds.NotBefore, a.asked.Add(1))
 	}
 	var f *flight
+	var early, mine bool
 	for range attempts {
-		var early, mine bool
 		if f, early, mine = c.begin(key, a, f); mine && c.fly(f, key, creds) {
 			go c.ask(f, key, creds.Clone()) // what the caller gave may change once it has an answer
 		}
@@ -267,27 +265,34 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		if ended(ctx, until, f.done) {
 			return c.grace(key, creds, errTooLong, on)
 		}
-		if !mine {
-			c.oneByOne(ctx, until)
-		}
 		switch a = f.answer; {
 		case a.isWorthless():
+			c.oneByOne(ctx, f, mine)
 			return nil, a.err
 		case a.session == nil:
+			c.oneByOne(ctx, f, mine)
 			return c.grace(key, creds, a.err, on)
 		case c.fresh(key, creds, a, now, on.bound):
-			return a.session, nil
+			c.oneByOne(ctx, f, mine)
+			if c.fresh(key, creds, a, now, on.bound) { // nobody has left meanwhile
+				return a.session, nil
+			}
 		}
 		// It was asked too early for this caller, so it is asked again.
 		creds.NotBefore = later(now, a.asked.Add(1))
 	}
+	c.oneByOne(ctx, f, mine)
 	return nil, errTooLong
 }
 
-// oneByOne lets others go first: a crowd that waited for one answer has it at the same time.
-func (c *Cache) oneByOne(ctx context.Context, until time.Time) {
-	t := turn.Turn{Of: c.crowds}
-	t.TakeBefore(ctx, until)
+// oneByOne lets others go first, for a moment: a crowd that waited for one answer has it at the same
+// time, and would write theirs before anybody else's.
+func (c *Cache) oneByOne(ctx context.Context, f *flight, mine bool) {
+	if mine || f.crowd == nil {
+		return
+	}
+	t := turn.Turn{Of: f.crowd}
+	t.TakeBefore(ctx, time.Now().Add(c.o.Wait/50)) // with the question, less than anybody waits
 	t.Leave()
 }
 

@@ -138,36 +138,96 @@ func TestConcurrentNeedsMakeOneCall(t *testing.T) {
 	})
 }
 
-// A crowd that waited for one answer lets others go first, one by one; whoever asked does not wait
-// for that, and nobody is left without what was found out.
+// A crowd that waited for one answer lets others go first, one by one. Whoever asked does not wait
+// for that, nor does anybody for long, and nobody is left without what was found out.
 func TestACrowdHasItsAnswerOneByOne(t *testing.T) {
+	for name, answer := range map[string]func(resolver.Credentials) (*resolver.Session, error){
+		"good": user("ada"), "worthless": func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.InvalidError{Reason: resolver.Expired}
+		},
+		"nothing": func(resolver.Credentials) (*resolver.Session, error) {
+			return nil, &resolver.UnavailableError{Reason: resolver.ResolverUnavailable}
+		},
+	} {
+		a := &authority{answer: func(creds resolver.Credentials) (*resolver.Session, error) {
+			time.Sleep(time.Second)
+			return answer(creds)
+		}}
+		remembering(t, a, func(c *Cache) {
+			begin := time.Now()
+			want, wantErr := answer(resolver.Credentials{})
+			resolved := func(who string, after time.Duration) {
+				s, err := c.Resolve(context.Background(), token("t"))
+				if outcome(s, err) != outcome(want, wantErr) || time.Since(begin) != after {
+					t.Errorf("%s, %s: %v, %v after %s, want that after %s", name, who, s, err, time.Since(begin), after)
+				}
+			}
+			var all sync.WaitGroup
+			all.Go(func() { resolved("who asked", time.Second) })
+			synctest.Wait()
+			c.flights.mu.Lock()
+			c.flights.byKey[token("t").Key()].crowd = new(turn.Turns) // there are none
+			c.flights.mu.Unlock()
+			all.Go(func() { resolved("who waited, too", time.Second+5*time.Second/50) })
+			all.Wait()
+
+			begin = time.Now()
+			for range 10 {
+				all.Go(func() { c.Resolve(context.Background(), token("another")) })
+			}
+			all.Wait()
+			if took := time.Since(begin); took != time.Second {
+				t.Errorf("%s: with turns it took %s", name, took)
+			}
+		})
+	}
+}
+
+// A crowd keeps nobody waiting who waits for another answer.
+func TestACrowdIsOfOneAnswer(t *testing.T) {
 	a := &authority{answer: func(resolver.Credentials) (*resolver.Session, error) {
 		time.Sleep(time.Second)
 		return &resolver.Session{UserID: "ada"}, nil
 	}}
 	remembering(t, a, func(c *Cache) {
-		c.crowds = new(turn.Turns) // of which there are none
-		begin := time.Now()
-		resolved := func(who string, after time.Duration) {
-			s, err := c.Resolve(context.Background(), token("t"))
-			if err != nil || s.UserID != "ada" || time.Since(begin) != after {
-				t.Errorf("%s: %v, %v after %s, want ada after %s", who, s, err, time.Since(begin), after)
+		var all sync.WaitGroup
+		for _, of := range []string{"ada's", "another's"} {
+			for range 2 {
+				all.Go(func() { c.Resolve(context.Background(), token(of)) })
 			}
 		}
-		var all sync.WaitGroup
-		all.Go(func() { resolved("who asked", time.Second) })
 		synctest.Wait()
-		all.Go(func() { resolved("who waited, too", 5*time.Second) })
-		all.Wait()
-		c.crowds = turn.New()
-		begin = time.Now()
-		resolved("who came later", 0)
-		for range 10 {
-			all.Go(func() { c.Resolve(context.Background(), token("another")) })
+		c.flights.mu.Lock()
+		one, another := c.flights.byKey[token("ada's").Key()].crowd, c.flights.byKey[token("another's").Key()].crowd
+		c.flights.mu.Unlock()
+		if one == nil || another == nil || one == another {
+			t.Errorf("the crowds wait in %v and %v", one, another)
 		}
 		all.Wait()
-		if took := time.Since(begin); took != time.Second {
-			t.Errorf("with turns it took %s", took)
+	})
+}
+
+// Whose answer is too old asks again together with all others, not one after the other.
+func TestACrowdAsksAgainTogether(t *testing.T) {
+	a := &authority{answer: func(resolver.Credentials) (*resolver.Session, error) {
+		time.Sleep(time.Second)
+		return &resolver.Session{UserID: "ada"}, nil
+	}}
+	remembering(t, a, func(c *Cache) {
+		fresh := c.Within(time.Nanosecond)
+		var all sync.WaitGroup
+		all.Go(func() { fresh.Resolve(context.Background(), token("t")) })
+		time.Sleep(time.Second / 2) // so that the first answer is too old for all others
+		for range 40 {
+			all.Go(func() {
+				if s, err := fresh.Resolve(context.Background(), token("t")); err != nil || s.UserID != "ada" {
+					t.Errorf("Resolve = %v, %v", s, err)
+				}
+			})
+		}
+		all.Wait()
+		if n := a.calls.Load(); n != 2 {
+			t.Errorf("%d questions, want 2", n)
 		}
 	})
 }

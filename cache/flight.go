@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 
 	"authgear-forward-auth/internal/deadline"
+	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -26,6 +27,8 @@ type flight struct {
 	signed   *resolver.Session
 	atOnce   bool
 	answered atomic.Bool // Authgear's first word is there
+
+	crowd *turn.Turns // of those who wait besides whoever asked; nil: nobody does
 
 	// done is closed when the answer is there, and filed where the entry is, if
 	// it is remembered.
@@ -70,6 +73,9 @@ func (c *Cache) begin(key resolver.Key, known *answer, useless *flight) (_ *flig
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
+		if f.crowd == nil {
+			f.crowd = turn.New()
+		}
 		select {
 		case <-f.verified:
 			return f, false, false

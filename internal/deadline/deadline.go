@@ -47,8 +47,12 @@ func (c *Context) made() context.Context {
 func (c *Context) Release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.whole == nil {
+	switch {
+	case c.whole != nil:
+	case time.Now().Before(c.At):
 		c.whole, c.end = released, func() {}
+	default: // it has ended already, and says so as before
+		c.whole, c.end = context.WithDeadline(context.Background(), c.At)
 	}
 	c.end()
 }

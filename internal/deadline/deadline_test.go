@@ -25,6 +25,11 @@ func TestAContextEndsAtItsTime(t *testing.T) {
 		if !time.Now().Equal(at) || child.Err() != context.DeadlineExceeded || waited.Err() != context.DeadlineExceeded || quiet.Err() != context.DeadlineExceeded {
 			t.Errorf("after %s: %v, %v, %v", time.Until(at), child.Err(), waited.Err(), quiet.Err())
 		}
+		for _, c := range []*Context{waited, quiet} {
+			if c.Release(); c.Err() != context.DeadlineExceeded {
+				t.Errorf("released later: %v", c.Err())
+			}
+		}
 	})
 }
 

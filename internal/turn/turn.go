@@ -16,18 +16,44 @@ import (
 )
 
 // Turns are taken on half of the cores, or one. There are common ones; whoever must not stand
-// behind a crowd there has a queue apart: from two queues turns come alternately.
+// behind a crowd there has a queue apart: no queue waits for all of another one.
 type Turns struct{ queue chan struct{} }
 
-// desks are those that are free. At each one sits who has a turn, and has Go look at the network
-// first, which it does not by itself while there is something else to do.
-var desks = func() chan *direct.Look {
-	all := make(chan *direct.Look, max(runtime.GOMAXPROCS(0)/2, 1))
+// desks are those that are free.
+var desks = newDesks()
+
+func newDesks() chan *desk {
+	all := make(chan *desk, max(runtime.GOMAXPROCS(0)/2, 1))
 	for range cap(all) {
-		all <- new(direct.Look)
+		all <- new(desk)
 	}
 	return all
-}()
+}
+
+// A desk is where somebody sits who has a turn.
+type desk struct {
+	look   direct.Look
+	looked time.Time
+	took   time.Duration
+}
+
+const (
+	long    = 200 * time.Microsecond
+	longest = 5 * time.Millisecond
+)
+
+// giveWay has Go look at the network, which it does not by itself while there is something else to
+// do, and lets those go first whose request has come. While the processors are full of those, that
+// takes long: then turns have a fifth of the time, as long as nobody waits much longer for it.
+func (d *desk) giveWay() {
+	begin := time.Now()
+	if d.took > long && begin.Sub(d.looked) < min(d.took/4, longest) {
+		return
+	}
+	d.look.Await()
+	d.looked = time.Now()
+	d.took = d.looked.Sub(begin)
+}
 
 // New returns turns with a queue apart from the common one.
 func New() *Turns {
@@ -44,7 +70,7 @@ var common = New()
 // taken. Whoever has one must neither wait for anything nor take another.
 type Turn struct {
 	Of *Turns // nil: the common ones
-	at *direct.Look
+	at *desk
 }
 
 func (t *Turn) queue() chan struct{} {
@@ -68,11 +94,10 @@ func (t *Turn) TakeBefore(ctx context.Context, until time.Time) (ok bool) {
 	return ok
 }
 
-// sit waits for a desk: whoever has one has it for some microseconds. Meanwhile it lets others go
-// first who need none.
+// sit waits for a desk: whoever has one has it for some microseconds.
 func (t *Turn) sit() {
 	t.at = <-desks
-	t.at.Await()
+	t.at.giveWay()
 }
 
 // Pass waits for a turn and leaves it at once, so that others go first.

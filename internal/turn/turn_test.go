@@ -87,7 +87,8 @@ func TestTurnsComeFromBothQueues(t *testing.T) {
 // While a crowd takes turns, what comes by the network is served between them.
 func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer func(all *Turns) { common = all }(common)
+	defer func(all *Turns, at chan *desk) { common, desks = all, at }(common, desks)
+	desks = newDesks()
 	common = New()
 	const crowd, turns = 20, 400
 	var taken, echoes atomic.Int64
@@ -121,6 +122,42 @@ func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 	// Each echo goes to the network twice. Without a look between two turns, there would be one in 20 ms.
 	if n := echoes.Load(); n < turns/8 {
 		t.Errorf("%d echoes beside %d turns", n, turns)
+	}
+}
+
+// While the processor is full of those who need no turn, not all of them go first each time.
+func TestTurnsHaveAPartOfABusyProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer func(all *Turns, at chan *desk) { common, desks = all, at }(common, desks)
+	desks = newDesks()
+	common = New()
+	const busy, turns = 50, 100
+	var rounds atomic.Int64
+	var over atomic.Bool
+	work := func() {
+		for begin := time.Now(); time.Since(begin) < 50*time.Microsecond; {
+		}
+	}
+	var all sync.WaitGroup
+	for range busy {
+		all.Go(func() {
+			for !over.Load() {
+				work()
+				rounds.Add(1)
+				runtime.Gosched()
+			}
+		})
+	}
+	for range turns {
+		var one Turn
+		one.Take()
+		work()
+		one.Leave()
+	}
+	over.Store(true)
+	all.Wait()
+	if n := rounds.Load(); n > busy*turns/2 {
+		t.Errorf("%d times another went first in %d turns", n, turns)
 	}
 }
 
