@@ -1,7 +1,7 @@
 //go:build linux
 
-// Bench measures what the service costs, beside the least that the same work can
-// cost: a bare fasthttp handler, a bare lookup in ristretto, a loop of crypto/rsa.
+// Bench measures what the service costs, beside the least that the same work would
+// cost by others: a bare fasthttp handler, a bare lookup in ristretto, a loop of crypto/rsa.
 //
 // Servers run as processes of their own on one core, the load on another. Floor
 // and service are measured in turn, a moment each, and what counts is the median of

@@ -39,7 +39,7 @@ func (b *bench) profile(file string) error {
 		mixed = append(mixed, r)
 	}
 	part := 2 * st.long.each
-	took := time.Duration(len(mixed)+2) * part
+	took := time.Duration(len(mixed)+1) * part // the last one is for strangers
 	written := make(chan error, 1)
 	go func() {
 		status, profile, err := fasthttp.GetTimeout(nil, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", admin, took.Seconds()), took+patience)
@@ -57,11 +57,11 @@ func (b *bench) profile(file string) error {
 		}
 	}
 	beside := stream{requests: mixed[0], conns: 2 * conns, rate: steady}
-	if _, err := drive(service, part, beside, st.bad(steady)); err != nil {
+	if _, err := drive(service, part/2, beside, st.bad(steady)); err != nil {
 		return err
 	}
 	unseen := questions(jwts(st.tokens[st.few:]), path, len(st.tokens)-st.few)
-	if _, err := drive(service, part, stream{requests: unseen, conns: conns, once: true}); err != nil {
+	if _, err := drive(service, part/2, stream{requests: unseen, conns: conns, once: true}); err != nil {
 		return err
 	}
 	return <-written

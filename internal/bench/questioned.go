@@ -92,7 +92,9 @@ func (q *questioned) answer(a *asker) error {
 		delete(q.askers, a.fd)
 		return unix.Close(a.fd)
 	}
-	a.n += n
+	if a.n += n; a.n == len(a.buf) {
+		return fmt.Errorf("a question of more than %d bytes", a.n)
+	}
 	if !bytes.HasSuffix(a.buf[:a.n], []byte("\r\n\r\n")) {
 		return nil
 	}
