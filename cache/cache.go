@@ -39,6 +39,7 @@ type Cache struct {
 	away      atomic.Bool // the last question found nothing out
 	evicted   atomic.Uint64
 	waiting   atomic.Int64 // questions that are put later
+	crowds    *turn.Turns  // of those who joined a question, one of each
 }
 
 // Options say whom a Cache asks, and its bounds.
@@ -93,6 +94,7 @@ func New(o Options) (*Cache, error) {
 	o.Wait = min(o.Wait, o.MaxStaleness) // so that no answer is older when it comes
 	c := &Cache{
 		o:         o,
+		crowds:    turn.New(),
 		flights:   flights{byKey: make(map[resolver.Key]*flight)},
 		newcomers: newcomers{seed: maphash.MakeSeed()},
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
@@ -267,13 +269,13 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		}
 		switch a = f.answer; {
 		case a.isWorthless():
-			c.oneByOne(ctx, f, mine)
+			c.oneByOne(ctx, until, f, mine)
 			return nil, a.err
 		case a.session == nil:
-			c.oneByOne(ctx, f, mine)
+			c.oneByOne(ctx, until, f, mine)
 			return c.grace(key, creds, a.err, on)
 		case c.fresh(key, creds, a, now, on.bound):
-			c.oneByOne(ctx, f, mine)
+			c.oneByOne(ctx, until, f, mine)
 			if c.fresh(key, creds, a, now, on.bound) { // nobody has left meanwhile
 				return a.session, nil
 			}
@@ -281,19 +283,25 @@ func (c *Cache) await(ctx context.Context, key resolver.Key, creds resolver.Cred
 		// It was asked too early for this caller, so it is asked again.
 		creds.NotBefore = later(now, a.asked.Add(1))
 	}
-	c.oneByOne(ctx, f, mine)
+	c.oneByOne(ctx, until, f, mine)
 	return nil, errTooLong
 }
 
 // oneByOne lets others go first, for a moment: a crowd that waited for one answer has it at the same
 // time, and would write theirs before anybody else's.
-func (c *Cache) oneByOne(ctx context.Context, f *flight, mine bool) {
+func (c *Cache) oneByOne(ctx context.Context, until time.Time, f *flight, mine bool) {
 	if mine || f.crowd == nil {
 		return
 	}
-	t := turn.Turn{Of: f.crowd}
-	t.TakeBefore(ctx, time.Now().Add(c.o.Wait/50)) // with the question, less than anybody waits
-	t.Leave()
+	if most := time.Now().Add(c.o.Wait / 50); until.After(most) {
+		until = most
+	}
+	if _, ok := deadline.Await(ctx, until, f.crowd); ok {
+		t := turn.Turn{Of: c.crowds}
+		t.TakeBefore(ctx, until)
+		t.Leave()
+		f.crowd <- struct{}{}
+	}
 }
 
 // attempts are how many questions one caller waits for. The second is asked

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -166,7 +165,7 @@ func TestACrowdHasItsAnswerOneByOne(t *testing.T) {
 			all.Go(func() { resolved("who asked", time.Second) })
 			synctest.Wait()
 			c.flights.mu.Lock()
-			c.flights.byKey[token("t").Key()].crowd = new(turn.Turns) // there are none
+			c.flights.byKey[token("t").Key()].crowd = make(chan struct{}) // nobody is ever next
 			c.flights.mu.Unlock()
 			all.Go(func() { resolved("who waited, too", time.Second+5*time.Second/50) })
 			all.Wait()

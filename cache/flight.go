@@ -9,7 +9,6 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 
 	"authgear-forward-auth/internal/deadline"
-	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/resolver"
 )
 
@@ -28,7 +27,7 @@ type flight struct {
 	atOnce   bool
 	answered atomic.Bool // Authgear's first word is there
 
-	crowd *turn.Turns // of those who wait besides whoever asked; nil: nobody does
+	crowd chan struct{} // whom of those who joined it is next; nil: nobody did
 
 	// done is closed when the answer is there, and filed where the entry is, if
 	// it is remembered.
@@ -74,7 +73,8 @@ func (c *Cache) begin(key resolver.Key, known *answer, useless *flight) (_ *flig
 	defer c.flights.mu.Unlock()
 	if f := c.flights.byKey[key]; f != nil && f != useless {
 		if f.crowd == nil {
-			f.crowd = turn.New()
+			f.crowd = make(chan struct{}, 1)
+			f.crowd <- struct{}{}
 		}
 		select {
 		case <-f.verified:

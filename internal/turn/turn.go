@@ -83,21 +83,21 @@ func (t *Turn) queue() chan struct{} {
 // Take waits for a turn.
 func (t *Turn) Take() {
 	<-t.queue()
-	t.sit()
+	t.at = <-desks
+	t.at.giveWay()
 }
 
 // TakeBefore waits for a turn, and tells whether it came before the time, and before ctx ended.
 func (t *Turn) TakeBefore(ctx context.Context, until time.Time) (ok bool) {
-	if _, ok = deadline.Await(ctx, until, t.queue()); ok {
-		t.sit()
+	if _, ok = deadline.Await(ctx, until, t.queue()); !ok {
+		return false
 	}
-	return ok
-}
-
-// sit waits for a desk: whoever has one has it for some microseconds.
-func (t *Turn) sit() {
-	t.at = <-desks
+	if t.at, ok = deadline.Await(ctx, until, desks); !ok {
+		t.queue() <- struct{}{}
+		return false
+	}
 	t.at.giveWay()
+	return true
 }
 
 // Pass waits for a turn and leaves it at once, so that others go first.
