@@ -48,10 +48,7 @@ func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 // One of a queue apart comes before the crowd of another, which it takes no more turns beside
 // than there are.
 func TestTurnsComeFromBothQueues(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer func(all *Turns, at chan *desk) { common, desks = all, at }(common, desks)
-	desks = newDesks()
-	common = New()
+	onOneCore(t)
 	all := make([]Turn, cap(desks))
 	for i := range all {
 		all[i].Take()
@@ -94,10 +91,7 @@ func TestTurnsComeFromBothQueues(t *testing.T) {
 
 // While a crowd takes turns, what comes by the network is served between them.
 func TestTurnsLetTheNetworkBeServed(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer func(all *Turns, at chan *desk) { common, desks = all, at }(common, desks)
-	desks = newDesks()
-	common = New()
+	onOneCore(t)
 	const crowd, turns = 20, 400
 	var taken, echoes atomic.Int64
 	here, there := connection(t)
@@ -135,10 +129,7 @@ func TestTurnsLetTheNetworkBeServed(t *testing.T) {
 
 // While the processor is full of those who need no turn, not all of them go first each time.
 func TestTurnsHaveAPartOfABusyProcessor(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer func(all *Turns, at chan *desk) { common, desks = all, at }(common, desks)
-	desks = newDesks()
-	common = New()
+	onOneCore(t)
 	const busy, turns = 50, 100
 	var rounds atomic.Int64
 	var over atomic.Bool
@@ -167,6 +158,17 @@ func TestTurnsHaveAPartOfABusyProcessor(t *testing.T) {
 	if n := rounds.Load(); n > busy*turns/2 {
 		t.Errorf("%d times another went first in %d turns", n, turns)
 	}
+}
+
+// onOneCore leaves the test one core, and turns of its own.
+func onOneCore(t *testing.T) {
+	cores, turns, at := runtime.GOMAXPROCS(1), common, desks
+	t.Cleanup(func() {
+		runtime.GOMAXPROCS(cores)
+		common, desks = turns, at
+	})
+	desks = newDesks()
+	common = New()
 }
 
 func connection(t *testing.T) (here, there net.Conn) {
