@@ -226,29 +226,35 @@ func parseKeys(jwks []byte) (*keySet, error) {
 	}
 	set := &keySet{byID: make(map[string]*publicKey), fetched: time.Now()}
 	for _, raw := range doc.Keys {
-		var jwk jose.JSONWebKey
-		if err := jwk.UnmarshalJSON(raw); err != nil || !mayVerify(raw) {
+		kid, key := usable(raw)
+		switch {
+		case key == nil:
 			set.unused++
-			continue
-		}
-		public, ok := jwk.Key.(*rsa.PublicKey)
-		if !ok || !isForRS256(&jwk) {
-			set.unused++
-			continue
-		}
-		key, err := newPublicKey(public)
-		if err != nil {
-			set.unused++
-			continue
-		}
-		if set.byID[jwk.KeyID] == nil { // of two with one kid, Authgear signs with the first
-			set.byID[jwk.KeyID] = key
+		case set.byID[kid] == nil: // of two with one kid, Authgear signs with the first
+			set.byID[kid] = key
 		}
 	}
 	if len(set.byID) == 0 {
 		return nil, errors.New("the JWK Set has no RSA key of 2048 to 4096 bits for RS256 signatures")
 	}
 	return set, nil
+}
+
+// usable returns a key of a JWK Set and its kid; nil if it may not verify RS256.
+func usable(raw []byte) (kid string, _ *publicKey) {
+	var jwk jose.JSONWebKey
+	if err := jwk.UnmarshalJSON(raw); err != nil || !mayVerify(raw) || !isForRS256(&jwk) {
+		return "", nil
+	}
+	public, ok := jwk.Key.(*rsa.PublicKey)
+	if !ok {
+		return "", nil
+	}
+	key, err := newPublicKey(public)
+	if err != nil {
+		return "", nil
+	}
+	return jwk.KeyID, key
 }
 
 func isForRS256(k *jose.JSONWebKey) bool {
