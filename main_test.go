@@ -48,6 +48,18 @@ func TestWhiteSpaceIsNoPartOfASetting(t *testing.T) {
 	}
 }
 
+func TestADefaultPortIsNoPartOfTheIssuer(t *testing.T) {
+	for value, want := range map[string]string{
+		"https://auth.example.com:443": "https://auth.example.com", "http://Auth.example.com:80/": "http://auth.example.com", "https://[::1]:443": "https://[::1]",
+		"https://auth.example.com:80": "https://auth.example.com:80", "https://auth.example.com:8443": "https://auth.example.com:8443", "http://[::80]": "http://[::80]",
+	} {
+		t.Setenv("AUTHGEAR_ENDPOINT", value)
+		if set, err := load(); err != nil || set.Endpoint.String() != want || set.ResolverURL.String() != want+"/_resolver/resolve" {
+			t.Errorf("%s: %s, %s, %v; want %s", value, set.Endpoint, set.ResolverURL, err, want)
+		}
+	}
+}
+
 func TestASettingThatCannotBe(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {

@@ -39,6 +39,10 @@ func (u *httpURL) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// defaultPort is what an origin does not have (RFC 6454 §6.2): nor has an issuer, or the Host
+// by which Authgear knows the project.
+var defaultPort = map[string]string{"http": ":80", "https": ":443"}
+
 type origin struct{ *url.URL }
 
 func (o *origin) UnmarshalText(b []byte) error {
@@ -50,7 +54,7 @@ func (o *origin) UnmarshalText(b []byte) error {
 		return fmt.Errorf("must be an origin alone, without the path %s", u.Path)
 	}
 	u.Path = "" // Authgear's issuer has no trailing slash
-	u.Host = strings.ToLower(u.Host)
+	u.Host = strings.TrimSuffix(strings.ToLower(u.Host), defaultPort[u.Scheme])
 	o.URL = u.URL
 	return nil
 }
