@@ -1,15 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
+	"os"
 	"time"
 )
 
@@ -38,13 +39,17 @@ func certificate(until time.Time, ip net.IP) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// rootsPEM is what the service trusts.
-func rootsPEM() []byte {
-	var b bytes.Buffer
-	for _, c := range []tls.Certificate{valid, expired, otherName} {
-		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+// writeRoots writes what the service trusts to a file of its own: another service may be
+// reading what it trusts.
+func writeRoots(dir string) (file string, err error) {
+	f, err := os.CreateTemp(dir, "roots-*.pem")
+	if err != nil {
+		return "", err
 	}
-	return b.Bytes()
+	for _, c := range []tls.Certificate{valid, expired, otherName} {
+		err = errors.Join(err, pem.Encode(f, &pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
+	}
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 // changed makes Authgear show another certificate, to those who come now.

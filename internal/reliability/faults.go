@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,21 +93,22 @@ func removed(f *faulty) error {
 
 func (of *fault) play(ctx context.Context, binary, dir string) (*faulty, error) {
 	f := &faulty{oracle: newOracle(bound, timeout), of: of, beyond: map[int]int{}, back: map[*person]time.Time{}}
-	var err error
 	settings := []string{"AUTHGEAR_RESOLVER_TIMEOUT=" + timeout.String()}
+	var certificate func() *tls.Certificate
 	if of.tls {
-		roots := filepath.Join(dir, "roots.pem")
-		if err := os.WriteFile(roots, rootsPEM(), 0o644); err != nil {
+		roots, err := writeRoots(dir)
+		if err != nil {
 			return nil, err
 		}
+		settings = append(settings, "SSL_CERT_FILE="+roots)
 		f.certificate.Store(&valid)
-		f.stand, err = newStandBehindProxy(binary, f.certificate.Load, append(settings, "SSL_CERT_FILE="+roots)...)
-	} else {
-		f.stand, err = newStandBehindProxy(binary, nil, settings...)
+		certificate = f.certificate.Load
 	}
+	st, err := newStandBehindProxy(binary, certificate, settings...)
 	if err != nil {
 		return nil, err
 	}
+	f.stand = st
 	defer f.close()
 	for i := range 15 {
 		f.steady = append(f.steady, f.newPerson(fmt.Sprintf("user %d", i), i))
