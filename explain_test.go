@@ -89,6 +89,7 @@ var faults = []faulty{
 	{name: "two Authorization lines", lines: func(w *planted) []string { return append(good(w), good(w)...) }, step: "credentials", reason: resolver.MalformedCredential},
 	{name: "a list of tokens", lines: func(w *planted) []string { return []string{good(w)[0] + ", Bearer " + w.OpaqueToken(w.ada)} }, step: "credentials", reason: resolver.MalformedCredential},
 	{name: "a token that is too long", lines: lines("Authorization: Bearer " + strings.Repeat("a", 17<<10)), step: "credentials", reason: resolver.MalformedCredential},
+	{name: "a cookie that is too long", lines: lines("Cookie: session=" + strings.Repeat("a", 5<<10)), step: "credentials", reason: resolver.MalformedCredential},
 
 	{name: "a JWT of two parts", lines: func(w *planted) []string { l := good(w)[0]; return []string{l[:strings.LastIndex(l, ".")]} }, step: "form", reason: resolver.MalformedCredential},
 	{name: "a JWT of four parts", lines: func(w *planted) []string { return []string{good(w)[0] + ".x"} }, step: "form", reason: resolver.MalformedCredential},

@@ -219,7 +219,7 @@ func (w *town) samples(t *testing.T, r *rand.Rand, n int) (list []sample) {
 	for range n {
 		q := w.randomRequest(r)
 		s := sample{q, reader.Read(nil, lines(q.authorization), lines(q.cookie)), o.ask(t, q)}
-		if s.creds.Malformed {
+		if s.creds.Malformed != nil {
 			cookies := o.ask(t, request{cookie: q.cookie})
 			if cookies != s.want {
 				exceptions++

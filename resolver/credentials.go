@@ -20,8 +20,13 @@ const (
 	IDPSession                     // cookie <prefix>session
 )
 
-// maxToken is the longest credential that is looked at, in bytes.
-const maxToken = 16 << 10
+// The longest credentials that are looked at, in bytes. Those of Authgear that are no JWT have
+// less than 100 (contract §3.1, and as recorded), and no browser keeps a cookie of more than 4096
+// (RFC 6265bis §5.7).
+const (
+	maxToken  = 16 << 10
+	maxOpaque = 4 << 10
+)
 
 // A Credential is one credential and the slot in which Authgear would be asked
 // about it.
@@ -54,9 +59,10 @@ type Credentials struct {
 	// List has the credentials in the order in which they are tried.
 	List []Credential
 
-	// Malformed says that there is an Authorization field that cannot be
-	// read in one way only: two lines, or a list.
-	Malformed bool
+	// Malformed says why something is not in List that was meant to be: an Authorization
+	// field that cannot be read in one way only, or a credential that is longer than any
+	// of Authgear's. Nil: there is no such thing.
+	Malformed error
 
 	// Asked is when they came. The zero time is now.
 	Asked time.Time
@@ -89,7 +95,7 @@ type Client struct {
 }
 
 // None tells whether the request carries no credential at all.
-func (c Credentials) None() bool { return len(c.List) == 0 && !c.Malformed }
+func (c Credentials) None() bool { return len(c.List) == 0 && c.Malformed == nil }
 
 // Clone returns a copy that shares no memory with c, and has no trace.
 func (c Credentials) Clone() Credentials {
@@ -129,25 +135,35 @@ func NewReader(prefix string, accessTokenCookies []string) *Reader {
 // list. They share the memory of the lines: whoever keeps them clones them.
 func (r *Reader) Read(list []Credential, authorization, cookie [][]byte) Credentials {
 	c := Credentials{List: list}
-	token, err := bearer(authorization)
-	switch {
-	case err != nil:
-		c.Malformed = true
-	case token != "":
-		c.List = append(c.List, Credential{Bearer, token})
+	if token, err := bearer(authorization); err != nil {
+		c.Malformed = err
+	} else if token != "" {
+		c.add(Credential{Bearer, token})
 	}
 	if len(cookie) == 0 || tooManyCookies(cookie) {
 		return c
 	}
 	for _, want := range r.cookies {
 		if value, ok := findCookie(cookie, want.Value); ok {
-			c.List = append(c.List, Credential{want.Slot, value})
+			c.add(Credential{want.Slot, value})
 		}
 	}
 	return c
 }
 
-var errMalformed = errors.New("malformed credential")
+func (c *Credentials) add(one Credential) {
+	if n := len(one.Value); n > maxToken || n > maxOpaque && !one.IsJWT() {
+		c.Malformed = errTooLong
+		return
+	}
+	c.List = append(c.List, one)
+}
+
+var (
+	errMalformed     = errors.New("malformed credential")
+	errAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
+	errTooLong       = invalid(MalformedCredential, "a credential is longer than any of Authgear's: more than 4 KiB, or a JWT of more than 16 KiB")
+)
 
 // bearer returns the token of an Authorization field as Authgear reads it
 // (contract §1.2): the scheme ends at the first space, in any letter case.
@@ -158,14 +174,11 @@ func bearer(lines [][]byte) (string, error) {
 	}
 	line := alias(lines[0])
 	if len(lines) > 1 || strings.Contains(line, ",") {
-		return "", errMalformed
+		return "", errAuthorization
 	}
 	scheme, token, found := strings.Cut(textproto.TrimString(line), " ")
 	if !found || !strings.EqualFold(scheme, "Bearer") {
 		return "", nil
-	}
-	if len(token) > maxToken {
-		return "", errMalformed
 	}
 	return token, nil
 }

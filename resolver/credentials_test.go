@@ -22,7 +22,7 @@ func TestCredentialsAreReadInAuthgearsOrder(t *testing.T) {
 	r := NewReader("my_", []string{"spa_token"})
 	got := r.Read(nil, lines("bearer t0"), lines("my_session=t4; spa_token=t3; my_app_access_token=t2; session=other", "my_app_session=t1"))
 	want := []Credential{{Bearer, "t0"}, {AppSession, "t1"}, {AppAccessToken, "t2"}, {AppAccessToken, "t3"}, {IDPSession, "t4"}}
-	if !slices.Equal(got.List, want) || got.Malformed {
+	if !slices.Equal(got.List, want) || got.Malformed != nil {
 		t.Errorf("Read = %+v, want %+v", got, want)
 	}
 }
@@ -56,7 +56,7 @@ func TestAuthorizationIsReadAsAuthgearDoes(t *testing.T) {
 			if len(c.List) > 0 {
 				token = c.List[0].Value
 			}
-			if token != tt.token || c.Malformed != tt.malformed {
+			if token != tt.token || (c.Malformed != nil) != tt.malformed {
 				t.Errorf("Read(%q) = %q, malformed %v; want %q, %v", tt.authorization, token, c.Malformed, tt.token, tt.malformed)
 			}
 		})
@@ -131,6 +131,35 @@ func TestTheKeyIsOfAllTheText(t *testing.T) {
 				t.Errorf("%q has the key of %q, or two of its own", text, other)
 			}
 			keys[w.key] = text
+		}
+	}
+}
+
+// Nobody is asked about what is longer than any credential of Authgear's.
+func TestTooLongACredentialIsMalformed(t *testing.T) {
+	opaque, jwt := strings.Repeat("a", maxOpaque), "eyJ."+strings.Repeat("a", maxToken-4)
+	for name, tt := range map[string]struct {
+		authorization, cookie string
+		malformed             bool
+		want                  []Credential
+	}{
+		"the longest":                      {"Bearer " + opaque, "app_session=" + opaque + "; session=" + opaque, false, []Credential{{Bearer, opaque}, {AppSession, opaque}, {IDPSession, opaque}}},
+		"the longest JWTs":                 {"Bearer " + jwt, "app_access_token=" + jwt, false, []Credential{{Bearer, jwt}, {AppAccessToken, jwt}}},
+		"a token":                          {"Bearer a" + opaque, "", true, nil},
+		"a JWT":                            {"Bearer " + jwt + "a", "", true, nil},
+		"a cookie":                         {"", "session=a" + opaque, true, nil},
+		"a cookie that looks like a JWT":   {"", "session=" + jwt, true, nil},
+		"a JWT in a cookie":                {"", "app_access_token=" + jwt + "a", true, nil},
+		"a token, and a cookie that is ok": {"Bearer a" + opaque, "session=b", true, []Credential{{IDPSession, "b"}}},
+		"a cookie, and a token that is ok": {"Bearer b", "session=a" + opaque, true, []Credential{{Bearer, "b"}}},
+		"a cookie of the application":      {"", "theme=a" + opaque + "; session=b", false, []Credential{{IDPSession, "b"}}},
+	} {
+		c := NewReader("", nil).Read(nil, lines(tt.authorization), lines(tt.cookie))
+		if !slices.Equal(c.List, tt.want) || (c.Malformed != nil) != tt.malformed {
+			t.Errorf("%s: %d credentials, %v", name, len(c.List), c.Malformed)
+		}
+		if tt.malformed && ReasonOf(c.Malformed) != MalformedCredential {
+			t.Errorf("%s: %v", name, c.Malformed)
 		}
 	}
 }

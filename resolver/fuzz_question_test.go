@@ -66,11 +66,11 @@ func FuzzAuthorization(f *testing.F) {
 		}
 		got := NewReader("", nil).Read(nil, lines(all...), nil)
 		want := authgearReads(h, "")
-		ambiguous := two || strings.Contains(first, ",") || len(first) > maxToken
+		ambiguous := two || strings.Contains(first, ",") || len(first) > maxOpaque
 		switch {
-		case got.Malformed && (!ambiguous || len(got.List) > 0):
+		case got.Malformed != nil && (!ambiguous || len(got.List) > 0):
 			t.Errorf("%q is malformed, and has %q; Authgear reads %q", all, got.List, want)
-		case !got.Malformed && !slices.Equal(got.List, want):
+		case got.Malformed == nil && !slices.Equal(got.List, want):
 			t.Errorf("of %q: got %q, Authgear reads %q", all, got.List, want)
 		}
 	})

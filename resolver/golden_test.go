@@ -246,7 +246,7 @@ func TestGoldenRequests(t *testing.T) {
 			}
 			authgear := answer.script()
 			s, err := c.ask(t, authgear)
-			checkQuestion(t, c.request(), c.Request.Prefix, c.credentials().Malformed, authgear.question(t))
+			checkQuestion(t, c.request(), c.Request.Prefix, c.credentials().Malformed != nil, authgear.question(t))
 			answer.check(t, s, err)
 			counts[outcomeOf(s, err)]++
 		})

@@ -29,10 +29,7 @@ func (t *InTurn) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 	if c.None() {
 		return visitor, nil
 	}
-	var worthless error
-	if c.Malformed {
-		worthless = errMalformedAuthorization
-	}
+	worthless := c.Malformed
 	for list := c.List; len(list) > 0; {
 		n := t.question(list)
 		c.List, list = list[:n], list[n:]
@@ -59,10 +56,9 @@ func (t *InTurn) Resolve(ctx context.Context, c Credentials) (*Session, error) {
 }
 
 var (
-	visitor                   = &Session{}
-	errMalformedAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
-	errMachine                = invalid(MachineToken, "a machine-to-machine token: does the policy of the route say machine?")
-	errUnknown                = invalid(UnknownToken, "not a JWT, and in this mode nobody else is asked")
+	visitor    = &Session{}
+	errMachine = invalid(MachineToken, "a machine-to-machine token: does the policy of the route say machine?")
+	errUnknown = invalid(UnknownToken, "not a JWT, and in this mode nobody else is asked")
 )
 
 // Each calls f with each question that the credentials make.

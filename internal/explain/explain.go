@@ -92,11 +92,8 @@ func (x *Explainer) route(query string) (policy.Rule, resolver.Resolver, error) 
 }
 
 func noteCredentials(t *resolver.Trace, c resolver.Credentials) {
-	var err error
-	switch {
-	case c.Malformed:
-		err = &resolver.InvalidError{Reason: resolver.MalformedCredential, Detail: "the Authorization field: is it there once, with one Bearer token?"}
-	case c.None():
+	err := c.Malformed
+	if c.None() {
 		err = &resolver.InvalidError{Reason: resolver.NoCredential, Detail: "neither a Bearer token nor a cookie of Authgear: see AUTHGEAR_COOKIE_PREFIX and AUTHGEAR_ACCESS_TOKEN_COOKIES"}
 	}
 	t.Note("credentials", err, places(c.List))
