@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,9 +17,21 @@ import (
 
 // The service may have so few files that idle connections could take them all.
 func TestACrowdOfConnectionsKeepsNobodyOut(t *testing.T) {
-	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			var settings []string
+			if network == "unix" {
+				settings = append(settings, "AUTHGEAR_LISTEN=unix:"+filepath.Join(t.TempDir(), "auth.sock"))
+			}
+			idleCrowd(t, settings...)
+		})
+	}
+}
+
+func idleCrowd(t *testing.T, settings ...string) {
 	authgear := authgeartest.Start(t, authgeartest.Options{})
-	s := proxytest.NewService(t, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_RESOLVER_TIMEOUT=30s")
+	s := proxytest.NewService(t, append(settings, "AUTHGEAR_ENDPOINT="+authgear.Origin(), "AUTHGEAR_RESOLVER_TIMEOUT=30s")...)
 	cmd := s.Command()
 	few := exec.Command("sh", "-c", `ulimit -n 200; exec "$0"`, cmd.Path)
 	few.Env = cmd.Env
@@ -34,6 +48,9 @@ func TestACrowdOfConnectionsKeepsNobodyOut(t *testing.T) {
 			if err := connect(t, s.Addr).ask(question(authgear.OpaqueToken(ada))); err != nil {
 				t.Fatalf("beside %d idle connections to %s: %v", i, crowded, err)
 			}
+		}
+		if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", few.Process.Pid)); err != nil || len(files) > 200-100+30 {
+			t.Errorf("%d files are open, and half of 200 are for all else: %v", len(files), err)
 		}
 		if status, _ := operator(t, s, "/healthz"); status != 200 {
 			t.Errorf("/healthz: status %d", status)

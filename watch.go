@@ -93,6 +93,7 @@ func (w *watch) Accept() (net.Conn, error) {
 	c := &watchedConn{under: under, watch: w}
 	if w.tls == nil {
 		c.Conn = direct.Conn(under)
+		c.under = c.Conn
 		c.enter(idle)
 	} else {
 		c.Conn = tls.Server(under, w.tls)
@@ -141,7 +142,7 @@ func (w *watch) makeRoom() {
 
 // mostConnections is how many each listener may have. That leaves files for questions to
 // Authgear and a fleet's Redis, and neither listener can take those of the other one.
-func mostConnections() (main, admin int) {
+func mostConnections(mainAt, adminAt net.Addr) (main, admin int) {
 	const reserved, forAdmin = 2 * resolver.MaxQuestions, 64
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -150,7 +151,7 @@ func mostConnections() (main, admin int) {
 	files := int(min(limit.Cur, 1<<30))
 	files -= min(files/2, reserved)
 	admin = min(files/4, forAdmin)
-	return files - admin, admin
+	return (files - admin) / direct.Files(mainAt), admin / direct.Files(adminAt)
 }
 
 // A watchedConn knows since when it is in its phase.

@@ -26,7 +26,8 @@ type transfer struct {
 	try         func(fd uintptr) bool // made once: to make it for each call allocates
 }
 
-// Conn returns the connection, faster if that can be.
+// Conn returns the connection, faster if that can be. It takes the place of the one that it was
+// given, which may be closed by then.
 //
 // It reads and writes without telling Go's scheduler, which would look, thousands of times
 // a second, whether a call that it was told of takes long. These never wait for the peer.
@@ -35,6 +36,11 @@ type transfer struct {
 // The detector of races learns nothing of what goes by such a connection, so where it looks
 // there are none.
 func Conn(c net.Conn) net.Conn {
+	if u, ok := c.(*net.UnixConn); ok {
+		if l, err := newLocal(u); err == nil {
+			return l
+		}
+	}
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return c
@@ -69,9 +75,15 @@ func (c *conn) Read(b []byte) (int, error) {
 	t.b = b
 	err := c.raw.Read(t.try)
 	t.b = nil
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
+	}
+	return t.read()
+}
+
+// read tells what a call that reads has brought.
+func (t *transfer) read() (int, error) {
+	switch {
 	case t.err != 0:
 		return 0, os.NewSyscallError("recvfrom", t.err)
 	case t.n == 0:

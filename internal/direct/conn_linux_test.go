@@ -5,6 +5,7 @@ package direct
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -36,10 +37,12 @@ func bothEnds(t *testing.T, network string) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); peer.Close() })
+	t.Cleanup(func() { peer.Close() })
 	d := Conn(c)
-	if _, ok := d.(*conn); !ok {
-		t.Fatalf("a connection by %s is a %T", network, d)
+	t.Cleanup(func() { d.Close() })
+	want := map[string]string{"tcp": "*direct.conn", "unix": "*direct.local"}[network]
+	if have := fmt.Sprintf("%T", d); have != want {
+		t.Fatalf("a connection by %s is a %s, want a %s", network, have, want)
 	}
 	return d, peer
 }
@@ -75,7 +78,11 @@ func TestDirectFailsAsOthersDo(t *testing.T) {
 				t.Errorf("after the deadline: %v", err)
 			}
 			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
-			c.SetReadDeadline(time.Time{})
+			c.SetDeadline(time.Now())
+			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("written after the deadline: %v", err)
+			}
+			c.SetDeadline(time.Time{})
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("closed while it waits: %v", err)
 			}
@@ -103,14 +110,16 @@ func TestDirectFailsAsOthersDo(t *testing.T) {
 }
 
 func TestDirectAllocatesNothing(t *testing.T) {
-	c, peer := bothEnds(t, "tcp")
-	b := []byte("0123456789")
-	if n := testing.AllocsPerRun(1000, func() {
-		c.Write(b)
-		peer.Read(b)
-		peer.Write(b)
-		c.Read(b)
-	}); n > 0 {
-		t.Errorf("%v allocations for an answer and the next request", n)
+	for _, network := range networks {
+		c, peer := bothEnds(t, network)
+		b := []byte("0123456789")
+		if n := testing.AllocsPerRun(1000, func() {
+			c.Write(b)
+			peer.Read(b)
+			peer.Write(b)
+			c.Read(b)
+		}); n > 0 {
+			t.Errorf("%s: %v allocations for an answer and the next request", network, n)
+		}
 	}
 }
