@@ -33,7 +33,7 @@ func listen(ctx context.Context, log zerolog.Logger, set settings, certs *certif
 		Str("listen", where(main)).Str("admin", where(adm)).Msg("serving")
 	server, admServer := newServer(main, proxies, events), newServer(adm, operator, forwardauth.Body{Path: "/explain", Most: admin.MaxBody})
 	server.tls, server.refused = certs.config(), warn(log, "no TLS with a peer")
-	server.most, admServer.most = mostConnections(main.Addr(), adm.Addr())
+	server.files, admServer.files = mostFiles()
 	server.crowded = warn(log, "too many connections")
 	admServer.crowded = warn(log, "too many connections to the admin listener")
 	failed := make(chan error, 2)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authgear-forward-auth/internal/direct"
 	"authgear-forward-auth/internal/forwardauth"
 )
 
@@ -21,7 +22,7 @@ type server struct {
 	listener net.Listener
 	tls      *tls.Config // nil: without TLS
 	refused  func(error) // is told why there is no TLS with a peer
-	most     int         // connections at a time; 0: any number
+	files    int         // for connections; 0: any number
 	crowded  func(error) // is told that there are too many
 	stopping atomic.Bool
 	busy     atomic.Int64 // requests being answered
@@ -51,9 +52,17 @@ func newServer(l net.Listener, handler fasthttp.RequestHandler, body forwardauth
 
 func (s *server) serve() error {
 	w := newWatch(s.listener, s.tls, s.refused)
-	w.most, w.crowded = s.most, s.crowded
+	w.most, w.crowded = s.files/s.filesOfOne(), s.crowded
 	defer w.stop()
 	return s.Serve(w)
+}
+
+// filesOfOne is how many files a connection takes.
+func (s *server) filesOfOne() int {
+	if s.tls != nil {
+		return 1
+	}
+	return direct.Files(s.listener.Addr())
 }
 
 // stop lets what is in flight finish, until ctx ends. It returns how many

@@ -140,9 +140,9 @@ func (w *watch) makeRoom() {
 	}
 }
 
-// mostConnections is how many each listener may have. That leaves files for questions to
-// Authgear and a fleet's Redis, and neither listener can take those of the other one.
-func mostConnections(mainAt, adminAt net.Addr) (main, admin int) {
+// mostFiles is how many the connections of each listener may take. That leaves files for questions
+// to Authgear and a fleet's Redis, and neither listener can take those of the other one.
+func mostFiles() (main, admin int) {
 	const reserved, forAdmin = 2 * resolver.MaxQuestions, 64
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -151,7 +151,7 @@ func mostConnections(mainAt, adminAt net.Addr) (main, admin int) {
 	files := int(min(limit.Cur, 1<<30))
 	files -= min(files/2, reserved)
 	admin = min(files/4, forAdmin)
-	return (files - admin) / direct.Files(mainAt), admin / direct.Files(adminAt)
+	return files - admin, admin
 }
 
 // A watchedConn knows since when it is in its phase.

@@ -20,12 +20,11 @@ const (
 	IDPSession                     // cookie <prefix>session
 )
 
-// The longest credentials that are looked at, in bytes. Those of Authgear that are no JWT have
-// less than 100 (contract §3.1, and as recorded), and no browser keeps a cookie of more than 4096
-// (RFC 6265bis §5.7).
+// The longest credentials that are looked at, in bytes. Those of Authgear that are no JWT have some
+// 70 (contract §3.1, and as recorded).
 const (
 	maxToken  = 16 << 10
-	maxOpaque = 4 << 10
+	maxOpaque = 1 << 10
 )
 
 // A Credential is one credential and the slot in which Authgear would be asked
@@ -59,9 +58,9 @@ type Credentials struct {
 	// List has the credentials in the order in which they are tried.
 	List []Credential
 
-	// Malformed says why something is not in List that was meant to be: an Authorization
-	// field that cannot be read in one way only, or a credential that is longer than any
-	// of Authgear's. Nil: there is no such thing.
+	// Malformed says why List lacks what came first: an Authorization field that cannot be
+	// read in one way only, or a credential that is longer than any of Authgear's. Nil:
+	// nothing is lacking there.
 	Malformed error
 
 	// Asked is when they came. The zero time is now.
@@ -152,17 +151,19 @@ func (r *Reader) Read(list []Credential, authorization, cookie [][]byte) Credent
 }
 
 func (c *Credentials) add(one Credential) {
-	if n := len(one.Value); n > maxToken || n > maxOpaque && !one.IsJWT() {
+	n := len(one.Value)
+	switch {
+	case n <= maxOpaque || n <= maxToken && one.IsJWT():
+		c.List = append(c.List, one)
+	case len(c.List) == 0 && c.Malformed == nil:
 		c.Malformed = errTooLong
-		return
 	}
-	c.List = append(c.List, one)
 }
 
 var (
 	errMalformed     = errors.New("malformed credential")
 	errAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
-	errTooLong       = invalid(MalformedCredential, "a credential is longer than any of Authgear's: more than 4 KiB, or a JWT of more than 16 KiB")
+	errTooLong       = invalid(MalformedCredential, "a credential is longer than any of Authgear's: more than 1 KiB, or a JWT of more than 16 KiB")
 )
 
 // bearer returns the token of an Authorization field as Authgear reads it

@@ -151,7 +151,7 @@ func TestTooLongACredentialIsMalformed(t *testing.T) {
 		"a cookie that looks like a JWT":   {"", "session=" + jwt, true, nil},
 		"a JWT in a cookie":                {"", "app_access_token=" + jwt + "a", true, nil},
 		"a token, and a cookie that is ok": {"Bearer a" + opaque, "session=b", true, []Credential{{IDPSession, "b"}}},
-		"a cookie, and a token that is ok": {"Bearer b", "session=a" + opaque, true, []Credential{{Bearer, "b"}}},
+		"a cookie, and a token that is ok": {"Bearer b", "session=a" + opaque, false, []Credential{{Bearer, "b"}}},
 		"a cookie of the application":      {"", "theme=a" + opaque + "; session=b", false, []Credential{{IDPSession, "b"}}},
 	} {
 		c := NewReader("", nil).Read(nil, lines(tt.authorization), lines(tt.cookie))
@@ -161,6 +161,13 @@ func TestTooLongACredentialIsMalformed(t *testing.T) {
 		if tt.malformed && ReasonOf(c.Malformed) != MalformedCredential {
 			t.Errorf("%s: %v", name, c.Malformed)
 		}
+	}
+}
+
+func TestTheFirstMalformedCredentialIsToldOf(t *testing.T) {
+	c := NewReader("", nil).Read(nil, lines("Bearer a, Bearer b"), lines("session="+strings.Repeat("a", maxOpaque+1)))
+	if c.Malformed != errAuthorization || c.None() {
+		t.Errorf("Malformed is %v, want %v", c.Malformed, errAuthorization)
 	}
 }
 

@@ -27,7 +27,7 @@ type transfer struct {
 }
 
 // Conn returns the connection, faster if that can be. It takes the place of the one that it was
-// given, which may be closed by then.
+// given, which may be closed by then, and must be closed in its stead.
 //
 // It reads and writes without telling Go's scheduler, which would look, thousands of times
 // a second, whether a call that it was told of takes long. These never wait for the peer.
@@ -36,7 +36,7 @@ type transfer struct {
 // The detector of races learns nothing of what goes by such a connection, so where it looks
 // there are none.
 func Conn(c net.Conn) net.Conn {
-	if u, ok := c.(*net.UnixConn); ok {
+	if u, ok := c.(*net.UnixConn); ok && nests() {
 		if l, err := newLocal(u); err == nil {
 			return l
 		}

@@ -77,17 +77,23 @@ func TestDirectFailsAsOthersDo(t *testing.T) {
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("after the deadline: %v", err)
 			}
-			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
 			c.SetDeadline(time.Now())
 			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("written after the deadline: %v", err)
 			}
 			c.SetDeadline(time.Time{})
+			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("closed while it waits: %v", err)
 			}
 			if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("written when closed: %v", err)
+			}
+
+			c, _ = bothEnds(t, network)
+			time.AfterFunc(10*time.Millisecond, func() { c.Close() })
+			if _, err := c.Write(make([]byte, 64<<20)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("closed while nobody reads: %v", err)
 			}
 
 			c, peer := bothEnds(t, network)

@@ -4,8 +4,10 @@ package direct
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,9 +27,22 @@ type local struct {
 	reads, writes transfer
 }
 
+// nests tells whether an epoll instance in another one tells of each thing that comes once. Before
+// Linux 5.5 it told of it until it was read, and until 5.7 there was a moment in which it did not
+// tell at all.
+var nests = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	var major, minor int
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 5 || major == 5 && minor >= 7)
+})
+
 // Files returns how many files a connection to that address takes.
 func Files(at net.Addr) int {
-	if _, ok := at.(*net.UnixAddr); ok {
+	if _, ok := at.(*net.UnixAddr); ok && nests() {
 		return 2
 	}
 	return 1
@@ -105,8 +120,8 @@ func (l *local) Read(b []byte) (int, error) {
 // Write looks now and then whether there is room: a peer that reads what it asked for leaves
 // enough.
 func (l *local) Write(b []byte) (written int, err error) {
-	const most = 50 * time.Millisecond
-	for pause := time.Millisecond; written < len(b); {
+	const least, most = time.Millisecond, 50 * time.Millisecond
+	for pause := least; written < len(b); {
 		l.writes.b = b[written:]
 		err := l.raw.Write(l.writes.try)
 		l.writes.b = nil
@@ -120,6 +135,7 @@ func (l *local) Write(b []byte) (written int, err error) {
 			return written, os.NewSyscallError("sendto", l.writes.err)
 		default:
 			written += l.writes.n
+			pause = least
 		}
 	}
 	return written, nil

@@ -60,10 +60,14 @@ func TestDirectIsNotWokenByAPeerThatReads(t *testing.T) {
 			if !wakes(t, inner) {
 				t.Error("a request wakes nobody")
 			}
+			if wakes(t, inner) {
+				t.Error("a request that is not read wakes for ever")
+			}
 		}
 		if n, err := c.Read(b); n != 18 || err != nil {
 			t.Errorf("%d bytes were read: %v", n, err)
 		}
+		wakes(t, socket)
 	}
 	peer.Close()
 	if !wakes(t, inner) {

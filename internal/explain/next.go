@@ -10,7 +10,7 @@ var next = map[resolver.Reason]string{
 	resolver.OK:                  "Nothing: the request passes. If the application still refuses it, look at the X-Authgear-* fields that reach it (the doctor command does).",
 	resolver.Visitor:             "Nothing: the route is optional, so the request passes as a visitor's.",
 	resolver.NoCredential:        "Send a credential: the request has no Bearer token and no cookie of Authgear. If the browser has the cookie, is it one of this domain, does the proxy hand Authorization and Cookie on, and is AUTHGEAR_COOKIE_PREFIX the project's?",
-	resolver.MalformedCredential: "Send one Authorization field with Bearer, a space and the whole token. The failed step says what cannot be read.",
+	resolver.MalformedCredential: "Send one Authorization field with Bearer, a space and the whole token, or Authgear's own cookie as it set it. The failed step says what cannot be read.",
 	resolver.UnknownToken:        "Sign in again. Authgear does not know the credential: it ended, was signed out, or belongs to another project. In mode jwt only JWTs pass: turn on JWT access tokens for the client.",
 	resolver.Expired:             "Get a new token with the refresh token, as Authgear's SDKs do before each request. If all tokens look expired, is this machine's clock right?",
 	resolver.NotYetValid:         "Set the clocks: by this machine's, the token is issued in the future. AUTHGEAR_CLOCK_SKEW is the leeway.",

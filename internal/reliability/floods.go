@@ -24,8 +24,8 @@ var floods = []flood{
 	{name: "opaque tokens, made up", wants: []int{401, 503}, asks: true, play: tokens((*lab.Forger).Opaque)},
 	{name: "JWTs of unknown keys", wants: []int{401}, play: tokens((*lab.Forger).UnknownKey)},
 	{name: "JWTs with bad signatures", wants: []int{401}, play: tokens((*lab.Forger).BadSignature)},
-	{name: "cookies of 32 KiB", wants: []int{401}, play: cookiesOf(32 << 10)},
-	{name: "cookies of 4 KiB, the longest that Authgear is asked about", wants: []int{401, 503}, asks: true, play: cookiesOf(4 << 10)},
+	{name: "cookies of 32 KiB", wants: []int{401}, play: hugeCookies},
+	{name: "four credentials of 1 KiB, the most that Authgear is asked about", wants: []int{401, 503}, asks: true, play: manyCredentials},
 	{name: "webhooks with bad signatures", wants: []int{401}, play: badWebhooks},
 	{name: "`/forget` by strangers", wants: []int{204}, play: forgetsByStrangers},
 	{name: "`/forget` with one's own credential, and back", wants: []int{200, 204, 503}, unfair: true, play: forgetsOneself},
@@ -81,14 +81,23 @@ func tokens(make func(*lab.Forger, int64) string) func(context.Context, *stand, 
 	}
 }
 
-func cookiesOf(bytes int) func(context.Context, *stand, *strangers) error {
-	return func(ctx context.Context, st *stand, s *strangers) error {
-		padding, salt := strings.Repeat("x", bytes-100), rand.Uint64()
-		return st.hammer(ctx, s, func(i int64, req *fasthttp.Request) func(*fasthttp.Response) {
-			req.Header.Set("Cookie", fmt.Sprintf("session=%x.%d.%s", salt, i, padding))
-			return nil
-		})
-	}
+func hugeCookies(ctx context.Context, st *stand, s *strangers) error {
+	padding, salt := strings.Repeat("x", 31<<10), rand.Uint64()
+	return st.hammer(ctx, s, func(i int64, req *fasthttp.Request) func(*fasthttp.Response) {
+		req.Header.Set("Cookie", fmt.Sprintf("session=%x.%d.%s", salt, i, padding))
+		return nil
+	})
+}
+
+// manyCredentials are as many and as long as Read in resolver/credentials.go takes.
+func manyCredentials(ctx context.Context, st *stand, s *strangers) error {
+	padding, salt := strings.Repeat("x", 1<<10), rand.Uint64()
+	return st.hammer(ctx, s, func(i int64, req *fasthttp.Request) func(*fasthttp.Response) {
+		one := fmt.Sprintf("%d.%x.%s", i, salt, padding)[:1<<10]
+		req.Header.Set("Authorization", "Bearer "+one)
+		req.Header.Set("Cookie", "app_session="+one+"; app_access_token="+one+"; session="+one)
+		return nil
+	})
 }
 
 func badWebhooks(ctx context.Context, st *stand, s *strangers) error {
