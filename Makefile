@@ -18,11 +18,12 @@ demo: nginx build
 
 # count: a remembered result knows nothing of the service, which is a process of
 # its own. p: the tests of outages and freshness want the machine for themselves.
-# Without the detector of races: allocations, of which it makes some, and connections that
-# it must not see.
+# Without the detector of races: allocations, of which it makes some, and the connections of
+# internal/direct, which it must not see, with what rests on them.
 test: nginx haproxy redis-server systemd-analyze chromium proxies lint containers alerts page
 	go test -race -count=1 -p=1 ./...
 	go test -count=1 -run 'Allocates|Direct' ./cache ./internal/forwardauth ./internal/direct
+	go test -count=1 -p=1 -run 'UnixSocket|Systemd|Stop|KeepsNobodyOut|StandsStill|ManyRequests' . ./nginx ./haproxy ./caddy
 	scripts/fuzz.sh 5s
 
 # fuzz runs every fuzz target for so long, one after another; `make test` runs each for

@@ -51,7 +51,7 @@ func idleCrowd(t *testing.T, settings ...string) {
 				t.Fatalf("beside %d idle connections to %s: %v", i, crowded, err)
 			}
 		}
-		if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", few.Process.Pid)); err != nil || len(files) > 200-100+30+runtime.NumCPU() {
+		if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", few.Process.Pid)); err != nil || len(files) > 200-100+30+min(runtime.NumCPU(), 40) {
 			t.Errorf("%d files are open, and half of 200 are for all else: %v", len(files), err)
 		}
 		if status, _ := operator(t, s, "/healthz"); status != 200 {

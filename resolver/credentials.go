@@ -20,8 +20,8 @@ const (
 	IDPSession                     // cookie <prefix>session
 )
 
-// The longest credentials that are looked at, in bytes. Those of Authgear that are no JWT have some
-// 70 (contract §3.1, and as recorded).
+// The longest credentials that are looked at, in bytes. Those of Authgear that are no JWT have 70
+// at most (contract §3.1, and as recorded).
 const (
 	maxToken  = 16 << 10
 	maxOpaque = 1 << 10
@@ -131,7 +131,7 @@ func NewReader(prefix string, accessTokenCookies []string) *Reader {
 }
 
 // Read appends the credentials in the given Authorization and Cookie lines to
-// list. They share the memory of the lines: whoever keeps them clones them.
+// list, which is empty. They share the memory of the lines: whoever keeps them clones them.
 func (r *Reader) Read(list []Credential, authorization, cookie [][]byte) Credentials {
 	c := Credentials{List: list}
 	if token, err := bearer(authorization); err != nil {
@@ -163,7 +163,7 @@ func (c *Credentials) add(one Credential) {
 var (
 	errMalformed     = errors.New("malformed credential")
 	errAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
-	errTooLong       = invalid(MalformedCredential, "a credential is longer than any of Authgear's: more than 1 KiB, or a JWT of more than 16 KiB")
+	errTooLong       = invalid(MalformedCredential, "the first credential is longer than any of Authgear's: more than 1 KiB, or a JWT of more than 16 KiB")
 )
 
 // bearer returns the token of an Authorization field as Authgear reads it

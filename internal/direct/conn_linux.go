@@ -26,8 +26,8 @@ type transfer struct {
 	try         func(fd uintptr) bool // made once: to make it for each call allocates
 }
 
-// Conn returns the connection, faster if that can be. It takes the place of the one that it was
-// given, which may be closed by then, and must be closed in its stead.
+// Conn returns the connection, faster if that can be. It takes the place of the one given,
+// which may be closed by then: close the one returned.
 //
 // It reads and writes without telling Go's scheduler, which would look, thousands of times
 // a second, whether a call that it was told of takes long. These never wait for the peer.

@@ -27,18 +27,20 @@ type local struct {
 	reads, writes transfer
 }
 
-// nests tells whether an epoll instance in another one tells of each thing that comes once. Before
-// Linux 5.5 it told of it until it was read, and until 5.7 there was a moment in which it did not
-// tell at all.
+// nests tells whether an epoll instance may be in another one.
 var nests = sync.OnceValue(func() bool {
 	var u unix.Utsname
-	var major, minor int
-	if err := unix.Uname(&u); err != nil {
-		return false
-	}
-	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return n == 2 && (major > 5 || major == 5 && minor >= 7)
+	return unix.Uname(&u) == nil && nestsSince(unix.ByteSliceToString(u.Release[:]))
 })
+
+// nestsSince tells whether an epoll instance in another one tells once of each thing that comes.
+// Before Linux 5.5 it told of it until it was read, for which Go would look all the time, and until
+// 5.7 there was a moment in which it did not tell at all.
+func nestsSince(release string) bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return n == 2 && (major > 5 || major == 5 && minor >= 7)
+}
 
 // Files returns how many files a connection to that address takes.
 func Files(at net.Addr) int {

@@ -41,6 +41,9 @@ func wakes(t *testing.T, epoll int) bool {
 }
 
 func TestDirectIsNotWokenByAPeerThatReads(t *testing.T) {
+	if !nests() {
+		t.Skip("this kernel is too old")
+	}
 	c, peer := bothEnds(t, "unix")
 	l := c.(*local)
 	socket, inner := watched(t, l.fd), 0
@@ -123,6 +126,16 @@ func TestDirectKnowsItsFilesAndAddresses(t *testing.T) {
 		}
 		if c.LocalAddr().Network() != network || c.LocalAddr().String() != peer.RemoteAddr().String() || strings.TrimPrefix(c.RemoteAddr().String(), "@") != strings.TrimPrefix(peer.LocalAddr().String(), "@") {
 			t.Errorf("%s: %s to %s, its peer is %s to %s", network, c.LocalAddr(), c.RemoteAddr(), peer.LocalAddr(), peer.RemoteAddr())
+		}
+	}
+}
+
+func TestDirectKnowsTheKernel(t *testing.T) {
+	for release, want := range map[string]bool{
+		"": false, "linux": false, "4.18.0-553.el8.x86_64": false, "5.4.0-1-generic": false, "5.6.19": false, "5.7": true, "5.14.0-427.el9": true, "6.1.0-26-amd64": true, "10.0": true,
+	} {
+		if nestsSince(release) != want {
+			t.Errorf("%q: %v", release, !want)
 		}
 	}
 }
