@@ -24,7 +24,7 @@ const (
 // at most (contract §3.1, and as recorded).
 const (
 	maxToken  = 16 << 10
-	maxOpaque = 1 << 10
+	maxOpaque = 2 << 10
 )
 
 // A Credential is one credential and the slot in which Authgear would be asked
@@ -163,7 +163,7 @@ func (c *Credentials) add(one Credential) {
 var (
 	errMalformed     = errors.New("malformed credential")
 	errAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
-	errTooLong       = invalid(MalformedCredential, "the first credential is longer than any of Authgear's: more than 1 KiB, or a JWT of more than 16 KiB")
+	errTooLong       = invalid(MalformedCredential, "the first credential is longer than any of Authgear's: more than 2 KiB, or a JWT of more than 16 KiB")
 )
 
 // bearer returns the token of an Authorization field as Authgear reads it

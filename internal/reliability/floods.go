@@ -25,7 +25,7 @@ var floods = []flood{
 	{name: "JWTs of unknown keys", wants: []int{401}, play: tokens((*lab.Forger).UnknownKey)},
 	{name: "JWTs with bad signatures", wants: []int{401}, play: tokens((*lab.Forger).BadSignature)},
 	{name: "cookies of 32 KiB", wants: []int{401}, play: hugeCookies},
-	{name: "four credentials of 1 KiB, the longest that are no JWTs", wants: []int{401, 503}, asks: true, play: manyCredentials},
+	{name: "four credentials of 2 KiB, the longest that are no JWTs", wants: []int{401, 503}, asks: true, play: manyCredentials},
 	{name: "webhooks with bad signatures", wants: []int{401}, play: badWebhooks},
 	{name: "`/forget` by strangers", wants: []int{204}, play: forgetsByStrangers},
 	{name: "`/forget` with one's own credential, and back", wants: []int{200, 204, 503}, unfair: true, play: forgetsOneself},
@@ -91,9 +91,9 @@ func hugeCookies(ctx context.Context, st *stand, s *strangers) error {
 
 // manyCredentials are as long as resolver/credentials.go takes what is no JWT, in each place.
 func manyCredentials(ctx context.Context, st *stand, s *strangers) error {
-	padding, salt := strings.Repeat("x", 1<<10), rand.Uint64()
+	padding, salt := strings.Repeat("x", 2<<10), rand.Uint64()
 	return st.hammer(ctx, s, func(i int64, req *fasthttp.Request) func(*fasthttp.Response) {
-		one := fmt.Sprintf("%d.%x.%s", i, salt, padding)[:1<<10]
+		one := fmt.Sprintf("%d.%x.%s", i, salt, padding)[:2<<10]
 		req.Header.Set("Authorization", "Bearer "+one)
 		req.Header.Set("Cookie", "app_session="+one+"; app_access_token="+one+"; session="+one)
 		return nil
