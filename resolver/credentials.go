@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"errors"
 	"net/netip"
 	"net/textproto"
 	"strings"
@@ -161,7 +160,6 @@ func (c *Credentials) add(one Credential) {
 }
 
 var (
-	errMalformed     = errors.New("malformed credential")
 	errAuthorization = invalid(MalformedCredential, "the Authorization field: is it there once, with one Bearer token?")
 	errTooLong       = invalid(MalformedCredential, "the first credential is longer than any of Authgear's: more than 2 KiB, or a JWT of more than 16 KiB")
 )

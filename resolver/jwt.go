@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -218,6 +219,8 @@ type work struct {
 	header header
 	claims claims
 }
+
+var errMalformed = errors.New("malformed segment")
 
 var works = sync.Pool{New: func() any { return new(work) }}
 
