@@ -30,7 +30,7 @@ import (
 type Cache struct {
 	o         Options
 	sessions  *ristretto.Cache[uint64, *entry]
-	strangers *ristretto.Cache[uint64, *entry] // worthless, and always were
+	strangers strangers
 	flights   flights
 	newcomers newcomers
 	marks     marks
@@ -95,6 +95,7 @@ func New(o Options) (*Cache, error) {
 	c := &Cache{
 		o:         o,
 		crowds:    turn.New(),
+		strangers: newStrangers(o.Bytes / worthlessPart),
 		flights:   flights{byKey: make(map[resolver.Key]*flight)},
 		newcomers: newcomers{seed: maphash.MakeSeed()},
 		marks:     marks{users: make(map[string]userMark), keys: make(map[resolver.Key]keyMark)},
@@ -102,13 +103,8 @@ func New(o Options) (*Cache, error) {
 	c.marks.keep = Reach(o.MaxStaleness+o.OutageGrace, o.Authgear != nil)
 	c.rumours = rate.NewLimiter(rate.Every(c.marks.keep/maxDoubtful), rumoursAtOnce)
 	var err error
-	if c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted); err != nil {
-		return nil, err
-	}
-	if c.strangers, err = store(o.Bytes/worthlessPart, new(atomic.Uint64)); err != nil {
-		return nil, err
-	}
-	return c, nil
+	c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted)
+	return c, err
 }
 
 // Reach returns for how long somebody's leaving must be known, where confirmations live so
@@ -153,7 +149,6 @@ func (c *Cache) Evictions() uint64 { return c.evicted.Load() }
 func (c *Cache) Close() {
 	c.flights.close()
 	c.sessions.Close()
-	c.strangers.Close()
 }
 
 // Resolve returns what is remembered, or asks. What it is given may be changed
@@ -219,11 +214,9 @@ func (c *Cache) resolve(ctx context.Context, creds resolver.Credentials, on term
 			}
 			return a.session, nil
 		}
-	} else if stranger := find(c.strangers, key); stranger != nil {
-		if a = stranger.answer.Load(); a.worthless(now) {
-			creds.Trace.Looked(resolver.Negative)
-			return nil, a.err
-		}
+	} else if a = c.strangers.find(key); a != nil && a.worthless(now) {
+		creds.Trace.Looked(resolver.Negative)
+		return nil, a.err
 	}
 	creds.Trace.Looked(resolver.Miss)
 	if a != nil && a.session != nil {

@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dgraph-io/ristretto/v2"
-
 	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/resolver"
 )
@@ -204,14 +202,13 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, f *flight) (s
 		if afterPause(before, a, c.o.MaxStaleness) && c.isProlongedLate(a, creds) {
 			c.later(wait, func() { c.once(key, creds, a) })
 		}
-		f.filed, settle = keep(c.sessions, key, e, a, c.lifetime(a))
+		f.filed, settle = c.keep(key, e, a, c.lifetime(a))
 		return settle
 	case a.isWorthless() && (e != nil || f.signed != nil):
-		f.filed, settle = keep(c.sessions, key, e, a, c.refusedFor())
+		f.filed, settle = c.keep(key, e, a, c.refusedFor())
 		return settle
 	case a.isWorthless():
-		_, settle = keep(c.strangers, key, nil, a, c.refusedFor())
-		return settle
+		c.strangers.keep(key, a)
 	case e != nil && errors.Is(a.err, errKnowsNoJWT):
 		e.answer.Store(&answer{})
 	case e != nil:
@@ -221,17 +218,17 @@ func (c *Cache) file(key resolver.Key, creds resolver.Credentials, f *flight) (s
 	return nil
 }
 
-// keep gives the answer to the entry, and the entry to the store.
-func keep(store *ristretto.Cache[uint64, *entry], key resolver.Key, e *entry, a *answer, ttl time.Duration) (_ *entry, settle func()) {
+// keep gives the answer to the entry, and the entry to ristretto.
+func (c *Cache) keep(key resolver.Key, e *entry, a *answer, ttl time.Duration) (_ *entry, settle func()) {
 	if e == nil {
 		e = &entry{key: key}
 	}
 	e.answer.Store(a)
-	store.SetWithTTL(key.Short(), e, cost(a.session), ttl)
-	if find(store, key) == e { // it was there before
+	c.sessions.SetWithTTL(key.Short(), e, cost(a.session), ttl)
+	if find(c.sessions, key) == e { // it was there before
 		return e, nil
 	}
-	return e, store.Wait
+	return e, c.sessions.Wait
 }
 
 // refusedFor is for how long it is known that credentials were refused: where others share

@@ -254,7 +254,7 @@ func TestARevokedJWTPassesForNoMoreThanOneRoundTrip(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			w.expect("ada", "worthless")
 			w.sessions.Clear()
-			w.strangers.Clear()
+			clear(w.strangers)
 		}
 		w.set(func() { w.down = true })
 		time.Sleep(3 * time.Second)
