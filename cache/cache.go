@@ -291,7 +291,7 @@ func (c *Cache) oneByOne(ctx context.Context, until time.Time, f *flight, mine b
 	}
 	if _, ok := deadline.Await(ctx, until, f.crowd); ok {
 		t := turn.Turn{Of: c.crowds}
-		t.TakeBefore(ctx, until)
+		t.TakeBefore(until)
 		t.Leave()
 		f.crowd <- struct{}{}
 	}

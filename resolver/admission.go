@@ -17,7 +17,7 @@ type admission struct {
 
 // enter waits for a turn.
 func (a *admission) enter(ctx context.Context) error {
-	if a.known || a.turn.TakeBefore(ctx, deadline.Halfway(ctx)) {
+	if a.known || a.turn.TakeBefore(deadline.Halfway(ctx)) {
 		return nil
 	}
 	return errTooManyTokens

@@ -6,25 +6,12 @@ import (
 	"time"
 
 	"authgear-forward-auth/internal/turn"
+	"authgear-forward-auth/internal/turn/turntest"
 )
-
-// takeAll takes all turns that there are, until they are left.
-func takeAll(t *testing.T) (leave func()) {
-	t.Helper()
-	var all []*turn.Turn
-	for one := new(turn.Turn); one.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond)); one = new(turn.Turn) {
-		all = append(all, one)
-	}
-	return func() {
-		for _, one := range all {
-			one.Leave()
-		}
-	}
-}
 
 // New tokens wait for their turn, and no longer than somebody waits. A known one does not.
 func TestNewTokensTakeTurns(t *testing.T) {
-	leave := takeAll(t)
+	leave := turntest.TakeAll(nil)
 	j := &JWT{Issuer: "https://example.com", Keys: NewKeys("https://example.com", time.Second, func(error) {})}
 	creds := Credentials{List: []Credential{{Bearer, "eyJ.eyJ.sig"}}}
 	known := creds
@@ -34,10 +21,11 @@ func TestNewTokensTakeTurns(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := j.Resolve(ctx, creds); ReasonOf(err) != Overloaded {
-		t.Errorf("while all turns are taken: %v", err)
-	}
-	judged := make(chan error, 1)
+	late, judged := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := j.Resolve(ctx, creds)
+		late <- err
+	}()
 	go func() {
 		_, err := j.Resolve(t.Context(), creds)
 		judged <- err
@@ -48,15 +36,18 @@ func TestNewTokensTakeTurns(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	leave()
+	if err := <-late; ReasonOf(err) != Overloaded {
+		t.Errorf("when it was too late: %v", err)
+	}
 	if err := <-judged; ReasonOf(err) != MalformedCredential {
 		t.Errorf("in its turn: %v", err)
 	}
-	takeAll(t)() // nobody has kept one
+	turntest.TakeAll(nil)() // nobody has kept one
 }
 
 // While the keys are fetched, which may take as long as the timeout, others go on.
 func TestNobodyKeepsATurnWhileKeysAreFetched(t *testing.T) {
-	leave := takeAll(t)
+	leave := turntest.TakeAll(nil)
 	leave()
 	var in admission
 	for range 4 {

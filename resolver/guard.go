@@ -109,7 +109,7 @@ func (s strangers) Resolve(ctx context.Context, c Credentials) (*Session, error)
 // giveWay waits for a turn, and leaves it at once.
 func (s strangers) giveWay(ctx context.Context) error {
 	t := turn.Turn{Of: s.turns}
-	if !t.TakeBefore(ctx, deadline.Halfway(ctx)) {
+	if !t.TakeBefore(deadline.Halfway(ctx)) {
 		return errNoTime
 	}
 	t.Leave()

@@ -7,11 +7,9 @@
 package turn
 
 import (
-	"context"
 	"runtime"
 	"time"
 
-	"authgear-forward-auth/internal/deadline"
 	"authgear-forward-auth/internal/direct"
 )
 
@@ -66,6 +64,9 @@ func New() *Turns {
 
 var common = New()
 
+// AtATime returns how many turns there are at a time.
+func AtATime() int { return cap(desks) }
+
 // A Turn is taken, or has been left. The zero Turn is one of the common ones, and has not been
 // taken. Whoever has one must neither wait for anything nor take another.
 type Turn struct {
@@ -82,22 +83,25 @@ func (t *Turn) queue() chan struct{} {
 
 // Take waits for a turn.
 func (t *Turn) Take() {
-	<-t.queue()
-	t.at = <-desks
+	t.come()
 	t.at.giveWay()
 }
 
-// TakeBefore waits for a turn, and tells whether it came before the time, and before ctx ended.
-func (t *Turn) TakeBefore(ctx context.Context, until time.Time) (ok bool) {
-	if _, ok = deadline.Await(ctx, until, t.queue()); !ok {
-		return false
-	}
-	if t.at, ok = deadline.Await(ctx, until, desks); !ok {
-		t.queue() <- struct{}{}
+// TakeBefore waits for a turn, and tells whether it came before the time. It tells so when it has
+// come: turns are short, and a timer for everybody who waits would take longer than they do.
+func (t *Turn) TakeBefore(until time.Time) (ok bool) {
+	t.come()
+	if time.Now().After(until) {
+		t.Leave()
 		return false
 	}
 	t.at.giveWay()
 	return true
+}
+
+func (t *Turn) come() {
+	<-t.queue()
+	t.at = <-desks
 }
 
 // Pass waits for a turn and leaves it at once, so that others go first.

@@ -1,7 +1,6 @@
 package turn
 
 import (
-	"context"
 	"net"
 	"runtime"
 	"sync"
@@ -15,28 +14,30 @@ func TestThereAreSoManyTurnsAtATime(t *testing.T) {
 	for i := range all {
 		all[i].Take()
 	}
-	var more Turn
-	if more.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond)) {
-		t.Fatal("there is one more")
+	var late, soon, apart Turn
+	apart.Of = New()
+	come := func(one *Turn, within time.Duration) (came chan bool) {
+		came = make(chan bool, 1)
+		until := time.Now().Add(within)
+		go func() { came <- one.TakeBefore(until) }()
+		return came
 	}
-	apart := Turn{Of: New()}
-	if apart.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond)) || len(apart.queue()) != cap(desks) {
-		t.Fatal("there is one more in another queue, or nobody can be next there")
+	tooLate, tooLateApart, came := come(&late, time.Millisecond), come(&apart, time.Millisecond), come(&soon, time.Hour)
+	time.Sleep(10 * time.Millisecond)
+	if len(tooLate)+len(tooLateApart)+len(came) > 0 || len(apart.queue()) != cap(desks)-1 {
+		t.Fatal("there is one more, or nobody can be next in another queue")
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if more.TakeBefore(ctx, time.Now().Add(time.Hour)) {
-		t.Fatal("there is one more for somebody who does not wait")
-	}
-	more.Leave() // it has none
-	came := make(chan bool)
-	go func() { came <- more.TakeBefore(t.Context(), time.Now().Add(time.Hour)) }()
 	all[0].Leave()
 	if !<-came {
 		t.Error("it did not come")
 	}
+	soon.Leave()
+	if <-tooLate || <-tooLateApart {
+		t.Error("it came too late")
+	}
+	late.Leave() // it has none
+	apart.Leave()
 	all[0].Leave() // it has none any more
-	more.Leave()
 	for i := range all {
 		all[i].Leave()
 	}

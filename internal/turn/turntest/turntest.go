@@ -12,12 +12,7 @@ import (
 // fails the test unless waits waits meanwhile; once the turns are left, it must end.
 func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
 	t.Helper()
-	var taken []*turn.Turn
-	for ok := true; ok; {
-		one := &turn.Turn{Of: of}
-		ok = one.TakeBefore(t.Context(), time.Now().Add(10*time.Millisecond))
-		taken = append(taken, one)
-	}
+	leave := TakeAll(of)
 	free()
 	ended := make(chan bool)
 	go func() {
@@ -29,8 +24,20 @@ func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
 		t.Error("it was done before its turn")
 	case <-time.After(20 * time.Millisecond):
 	}
-	for _, one := range taken {
-		one.Leave()
-	}
+	leave()
 	<-ended
+}
+
+// TakeAll takes all turns of some, nil for the common ones, until they are left.
+func TakeAll(of *turn.Turns) (leave func()) {
+	taken := make([]turn.Turn, turn.AtATime())
+	for i := range taken {
+		taken[i].Of = of
+		taken[i].Take()
+	}
+	return func() {
+		for i := range taken {
+			taken[i].Leave()
+		}
+	}
 }
