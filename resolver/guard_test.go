@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"authgear-forward-auth/internal/turn"
 	"authgear-forward-auth/internal/turn/turntest"
 )
 
@@ -62,26 +61,22 @@ func TestStrangersAskInTurn(t *testing.T) {
 			}
 		}
 	}
-	turntest.Waits(t, g.turns, ask(g), ask(g.Strangers()))
+	turntest.Waits(t, ask(g), ask(g.Strangers()))
 }
 
 // Who waited in vain was not asked about, so that is no outage of Authgear.
 func TestWhoCannotAskInTimeIsNoOutage(t *testing.T) {
 	guarded(t, func(b *busy, g *Guard) {
-		leave := turntest.TakeAll(g.turns)
-		var all sync.WaitGroup
+		leave := turntest.TakeAll(t)
 		for range 2 * failuresToOpen {
-			all.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				if _, err := g.Strangers().Resolve(ctx, Credentials{}); err != errNoTime {
-					t.Errorf("without a turn for half of its time: %v", err)
-				}
-			})
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if _, err := g.Strangers().Resolve(ctx, Credentials{}); err != errNoTime || time.Since(begin) != time.Second/2 {
+				t.Errorf("without a turn for %s: %v", time.Since(begin), err)
+			}
+			cancel()
 		}
-		time.Sleep(time.Second/2 + 1)
 		leave()
-		all.Wait()
 		for range 2 * failuresToOpen {
 			ctx, cancel := context.WithTimeout(context.Background(), leastTime-1)
 			for _, r := range []Resolver{g, g.Strangers()} {
@@ -105,7 +100,7 @@ func TestStrangersNeedNoTurnWhileAuthgearIsAway(t *testing.T) {
 			g.Resolve(context.Background(), Credentials{})
 		}
 		g.Strangers().Resolve(context.Background(), Credentials{}) // sees for himself
-		g.turns = new(turn.Turns)                                  // of which there are none
+		turntest.TakeAll(t)
 		if _, err := g.Strangers().Resolve(context.Background(), Credentials{}); err != errAway {
 			t.Error(err)
 		}
@@ -115,19 +110,18 @@ func TestStrangersNeedNoTurnWhileAuthgearIsAway(t *testing.T) {
 // A token that comes to its turn must have time left for the question about it.
 func TestATokenWaitsForItsTurnNoLongerThanHalfOfItsTime(t *testing.T) {
 	var in admission
-	for _, c := range []struct {
-		time time.Duration
-		want Reason
-	}{{30 * time.Millisecond, Overloaded}, {time.Hour, ""}} {
-		turntest.Waits(t, nil, func() {}, func() { // for 20 ms at least
-			ctx, cancel := context.WithTimeout(t.Context(), c.time)
-			defer cancel()
-			if err := in.enter(ctx); reasonOf(err) != c.want {
-				t.Errorf("with %s: %v", c.time, err)
-			}
-		})
-		in.leave()
-	}
+	turntest.Waits(t, func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := in.enter(ctx); reasonOf(err) != Overloaded || ctx.Err() != nil {
+			t.Errorf("%v, %v", err, ctx.Err())
+		}
+	}, func() {
+		if err := in.enter(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	in.leave()
 }
 
 func TestStrangersCannotKeepOthersFromBeingConfirmed(t *testing.T) {

@@ -58,5 +58,5 @@ func TestANewPolicyTakesATurn(t *testing.T) {
 			}
 		}
 	}
-	turntest.Waits(t, nil, read("role=known"), read("role=new"))
+	turntest.Waits(t, read("role=known"), read("role=new"))
 }

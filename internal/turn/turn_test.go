@@ -6,54 +6,80 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 func TestThereAreSoManyTurnsAtATime(t *testing.T) {
-	all := make([]Turn, cap(desks))
-	for i := range all {
-		all[i].Take()
+	all := takeAll(t)
+	if len(all) != max(runtime.GOMAXPROCS(0)/2, 1) {
+		t.Fatalf("%d turns", len(all))
 	}
-	var late, soon, apart Turn
-	apart.Of = New()
-	come := func(one *Turn, within time.Duration) (came chan bool) {
-		came = make(chan bool, 1)
-		until := time.Now().Add(within)
-		go func() { came <- one.TakeBefore(until) }()
-		return came
+	more, apart := Turn{}, Turn{Of: New()}
+	for _, one := range []*Turn{&more, &apart} {
+		if one.TakeBefore(time.Now().Add(10 * time.Millisecond)) {
+			t.Error("there is one more")
+		}
+		one.Leave() // it has none
 	}
-	tooLate, tooLateApart, came := come(&late, time.Millisecond), come(&apart, time.Millisecond), come(&soon, time.Hour)
-	time.Sleep(10 * time.Millisecond)
-	if len(tooLate)+len(tooLateApart)+len(came) > 0 || len(apart.queue()) != cap(desks)-1 {
-		t.Fatal("there is one more, or nobody can be next in another queue")
-	}
+	came := make(chan bool)
+	go func() { came <- more.TakeBefore(time.Now().Add(time.Hour)) }()
 	all[0].Leave()
 	if !<-came {
 		t.Error("it did not come")
 	}
-	soon.Leave()
-	if <-tooLate || <-tooLateApart {
-		t.Error("it came too late")
-	}
-	late.Leave() // it has none
-	apart.Leave()
 	all[0].Leave() // it has none any more
-	for i := range all {
-		all[i].Leave()
+	more.Leave()
+	for _, one := range all {
+		one.Leave()
 	}
-	if len(desks) != cap(desks) || len(common.queue) != cap(desks) {
-		t.Errorf("%d and %d of %d are free", len(desks), len(common.queue), cap(desks))
+	if n := len(desks.free); n != len(all) || desks.timer != nil {
+		t.Errorf("%d of %d are free, with a timer: %v", n, len(all), desks.timer != nil)
 	}
+}
+
+// Whoever has waited for his time is told so then, and needs no turn for it: those before him who
+// have more time still wait, and have theirs.
+func TestNobodyWaitsLongerThanHisTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := takeAll(t)
+		begin := time.Now()
+		var both sync.WaitGroup
+		var turns [8]atomic.Bool
+		queues := []*Turns{nil, New()}
+		for i, patience := range [len(turns)]time.Duration{time.Hour, 5 * time.Second, 3 * time.Second, 3 * time.Second, 8 * time.Second, time.Second, time.Hour, 2 * time.Second} {
+			both.Go(func() {
+				one := Turn{Of: queues[i%2]}
+				defer one.Leave()
+				if one.TakeBefore(begin.Add(patience)) {
+					turns[i].Store(true)
+				} else if took := time.Since(begin); took != patience {
+					t.Errorf("the one with %s was told after %s", patience, took)
+				}
+			})
+			synctest.Wait() // it stands in its queue
+		}
+		time.Sleep(6 * time.Second)
+		for _, one := range all {
+			one.Leave()
+		}
+		both.Wait()
+		for i := range turns {
+			if had, want := turns[i].Load(), i == 0 || i == 4 || i == 6; had != want {
+				t.Errorf("%d had a turn: %v", i, had)
+			}
+		}
+		if desks.timer != nil || len(desks.queues) > 0 || len(desks.free) != len(all) {
+			t.Errorf("it is not as before: %+v", desks)
+		}
+	})
 }
 
 // One of a queue apart comes before the crowd of another, which it takes no more turns beside
 // than there are.
 func TestTurnsComeFromBothQueues(t *testing.T) {
 	onOneCore(t)
-	all := make([]Turn, cap(desks))
-	for i := range all {
-		all[i].Take()
-	}
+	all := takeAll(t)
 	var taken atomic.Int64
 	var both sync.WaitGroup
 	for range 100 {
@@ -78,15 +104,15 @@ func TestTurnsComeFromBothQueues(t *testing.T) {
 		t.Error("there are more turns than there are desks")
 	case <-time.After(10 * time.Millisecond):
 	}
-	for i := range all {
-		all[i].Leave()
+	for _, one := range all {
+		one.Leave()
 	}
 	if before := <-came; before > 50 {
 		t.Errorf("%d of the crowd came before", before)
 	}
 	both.Wait()
-	if len(desks) != cap(desks) || len(common.queue) != cap(desks) || len(apart.queue) != cap(desks) {
-		t.Errorf("%d, %d and %d of %d are free", len(desks), len(common.queue), len(apart.queue), cap(desks))
+	if len(desks.free) != len(all) || len(desks.queues) > 0 {
+		t.Errorf("%d of %d are free, %d queues", len(desks.free), len(all), len(desks.queues))
 	}
 }
 
@@ -161,15 +187,27 @@ func TestTurnsHaveAPartOfABusyProcessor(t *testing.T) {
 	}
 }
 
-// onOneCore leaves the test one core, and turns of its own.
+// takeAll takes all turns that there are.
+func takeAll(t *testing.T) (all []*Turn) {
+	for one := new(Turn); one.TakeBefore(time.Now().Add(10 * time.Millisecond)); one = new(Turn) {
+		all = append(all, one)
+	}
+	t.Cleanup(func() {
+		for _, one := range all {
+			one.Leave()
+		}
+	})
+	return all
+}
+
+// onOneCore leaves the test one core, and desks of its own.
 func onOneCore(t *testing.T) {
-	cores, turns, at := runtime.GOMAXPROCS(1), common, desks
+	cores, before := runtime.GOMAXPROCS(1), desks
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(cores)
-		common, desks = turns, at
+		desks = before
 	})
-	desks = newDesks()
-	common = New()
+	desks = newOffice()
 }
 
 func connection(t *testing.T) (here, there net.Conn) {

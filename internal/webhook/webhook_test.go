@@ -713,5 +713,5 @@ func TestASignatureTakesATurn(t *testing.T) {
 			}
 		}
 	}
-	turntest.Waits(t, nil, refused("short"), refused(sign(another, "{}")))
+	turntest.Waits(t, refused("short"), refused(sign(another, "{}")))
 }

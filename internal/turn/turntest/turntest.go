@@ -8,11 +8,11 @@ import (
 	"authgear-forward-auth/internal/turn"
 )
 
-// Waits takes all turns of some, nil for the common ones, and calls free, which needs none. It
-// fails the test unless waits waits meanwhile; once the turns are left, it must end.
-func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
+// Waits takes all turns that there are, and calls free, which needs none. It fails the test unless
+// waits waits meanwhile; once the turns are left, it must end.
+func Waits(t testing.TB, free, waits func()) {
 	t.Helper()
-	leave := TakeAll(of)
+	leave := TakeAll(t)
 	free()
 	ended := make(chan bool)
 	go func() {
@@ -28,16 +28,17 @@ func Waits(t testing.TB, of *turn.Turns, free, waits func()) {
 	<-ended
 }
 
-// TakeAll takes all turns of some, nil for the common ones, until they are left.
-func TakeAll(of *turn.Turns) (leave func()) {
-	taken := make([]turn.Turn, turn.AtATime())
-	for i := range taken {
-		taken[i].Of = of
-		taken[i].Take()
+// TakeAll takes all turns that there are, until they are left, or the test ends.
+func TakeAll(t testing.TB) (leave func()) {
+	var all []*turn.Turn
+	for one := new(turn.Turn); one.TakeBefore(time.Now().Add(10 * time.Millisecond)); one = new(turn.Turn) {
+		all = append(all, one)
 	}
-	return func() {
-		for i := range taken {
-			taken[i].Leave()
+	leave = func() {
+		for _, one := range all {
+			one.Leave()
 		}
 	}
+	t.Cleanup(leave)
+	return leave
 }
