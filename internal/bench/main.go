@@ -37,7 +37,7 @@ func main() {
 		exitOn(help())
 		return
 	}
-	z := size{short: turns{101, window}, long: turns{7, 2 * time.Second}, few: 10_000, many: 1_000_000, unseen: 20_000}
+	z := size{short: turns{101, window}, long: turns{15, 2 * time.Second}, few: 10_000, many: 1_000_000, unseen: 20_000}
 	only := flag.String("only", "", "the rows whose names contain this: "+strings.Join(rowNames(), ", "))
 	quick := flag.Bool("quick", false, "short rounds and fewer credentials: to see that it works")
 	update := flag.String("update", "", "the `file` that the table is written into")
