@@ -30,7 +30,7 @@ import (
 type Cache struct {
 	o         Options
 	sessions  *ristretto.Cache[uint64, *entry]
-	strangers strangers
+	strangers *strangers
 	flights   flights
 	newcomers newcomers
 	marks     marks
@@ -103,8 +103,10 @@ func New(o Options) (*Cache, error) {
 	c.marks.keep = Reach(o.MaxStaleness+o.OutageGrace, o.Authgear != nil)
 	c.rumours = rate.NewLimiter(rate.Every(c.marks.keep/maxDoubtful), rumoursAtOnce)
 	var err error
-	c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted)
-	return c, err
+	if c.sessions, err = store(o.Bytes-o.Bytes/worthlessPart, &c.evicted); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Reach returns for how long somebody's leaving must be known, where confirmations live so

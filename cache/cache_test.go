@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authgear-forward-auth/internal/turn/turntest"
 	"authgear-forward-auth/resolver"
 )
 
@@ -176,6 +177,17 @@ func TestACrowdHasItsAnswerOneByOne(t *testing.T) {
 			all.Wait()
 			if took := time.Since(begin); took != time.Second {
 				t.Errorf("%s: with turns it took %s", name, took)
+			}
+
+			leave := turntest.TakeAll(t)
+			begin = time.Now()
+			for range 10 {
+				all.Go(func() { c.Resolve(context.Background(), token("a third")) })
+			}
+			all.Wait()
+			leave()
+			if took := time.Since(begin); took != time.Second+5*time.Second/50 {
+				t.Errorf("%s: without turns it took %s", name, took)
 			}
 		})
 	}

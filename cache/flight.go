@@ -90,6 +90,9 @@ func (c *Cache) begin(key resolver.Key, known *answer, useless *flight) (_ *flig
 			return landed(a), false, false
 		}
 	}
+	if a := c.strangers.find(key); e == nil && a != nil && a != known && a.worthless(time.Now()) {
+		return landed(a), false, false
+	}
 	f := &flight{asked: time.Now(), entry: e, verified: make(chan struct{}), done: make(chan struct{})}
 	if c.flights.closed {
 		return landed(newAnswer(f.asked, nil, errTooLong)), false, false

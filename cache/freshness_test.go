@@ -254,7 +254,7 @@ func TestARevokedJWTPassesForNoMoreThanOneRoundTrip(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			w.expect("ada", "worthless")
 			w.sessions.Clear()
-			clear(w.strangers)
+			clear(w.strangers.places)
 		}
 		w.set(func() { w.down = true })
 		time.Sleep(3 * time.Second)
