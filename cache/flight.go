@@ -89,8 +89,7 @@ func (c *Cache) begin(key resolver.Key, known *answer, useless *flight) (_ *flig
 		if a := e.answer.Load(); a != known && (a.session != nil || a.isWorthless()) {
 			return landed(a), false, false
 		}
-	}
-	if a := c.strangers.find(key); e == nil && a != nil && a != known && a.worthless(time.Now()) {
+	} else if a := c.strangers.find(key); a != nil && a != known && a.worthless(time.Now()) {
 		return landed(a), false, false
 	}
 	f := &flight{asked: time.Now(), entry: e, verified: make(chan struct{}), done: make(chan struct{})}

@@ -8,6 +8,7 @@ package turn
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,24 +40,23 @@ func (d *desk) giveWay() {
 	d.took = d.looked.Sub(begin)
 }
 
-// An office has the desks, and those who wait for one. It sets one timer for all of them: one for
-// each would take longer than most of them wait.
+// An office has the desks, and those who wait for one.
 type office struct {
 	mu     sync.Mutex
-	free   []*desk     // of which there are none while somebody waits
+	free   []*desk     // none while somebody waits
 	queues []*Turns    // in which somebody waits, the next one first
-	timer  *time.Timer // for the first whose time is over; nil: nobody waits, or not for so long
-	at     time.Time   // when that is
+	timer  *time.Timer // of turnAway; nil if nobody waits
 }
 
 // Turns are taken on half of the cores, or one. There are common ones; whoever must not stand
 // behind a crowd there has a queue apart: the head of each queue comes in turn.
-type Turns struct{ waiting []*waiter }
+type Turns struct{ first, last *waiter }
 
 type waiter struct {
-	until time.Time // zero: no end
-	told  sync.WaitGroup
-	desk  *desk // nil: the time was over
+	next  *waiter
+	until time.Time      // zero: no end
+	told  sync.WaitGroup // of one, which takes less than a channel
+	desk  *desk          // nil: the time was over
 }
 
 func newOffice() *office {
@@ -66,6 +66,19 @@ func newOffice() *office {
 	}
 	return o
 }
+
+func (q *Turns) add(w *waiter) {
+	if w.next = nil; q.first == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+}
+
+// grain is how exactly the time of those who wait is kept. A timer for each would take longer than
+// most of them wait.
+const grain = 5 * time.Millisecond
 
 // enter waits for a desk. It returns nil if there was none before the time.
 func (o *office) enter(queue *Turns, until time.Time) *desk {
@@ -78,17 +91,19 @@ func (o *office) enter(queue *Turns, until time.Time) *desk {
 	}
 	w := &waiter{until: until}
 	w.told.Add(1)
-	if len(queue.waiting) == 0 {
+	if queue.first == nil {
 		o.queues = append(o.queues, queue)
 	}
-	queue.waiting = append(queue.waiting, w)
-	o.setTimer(until)
+	queue.add(w)
+	if o.timer == nil {
+		o.timer = time.AfterFunc(grain, o.turnAway)
+	}
 	o.mu.Unlock()
 	w.told.Wait()
 	return w.desk
 }
 
-// leave gives the desk to the next one.
+// leave hands the desk to the next one.
 func (o *office) leave(d *desk) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -97,56 +112,46 @@ func (o *office) leave(d *desk) {
 		return
 	}
 	queue := o.queues[0]
-	next := queue.waiting[0]
-	o.queues, queue.waiting = o.queues[1:], queue.waiting[1:]
-	if len(queue.waiting) > 0 {
+	o.queues = slices.Delete(o.queues, 0, 1)
+	next := queue.first
+	if queue.first = next.next; queue.first != nil {
 		o.queues = append(o.queues, queue)
 	}
-	if len(o.queues) == 0 {
-		o.stopTimer()
-	}
+	o.rest()
 	next.desk = d
 	next.told.Done()
-}
-
-func (o *office) setTimer(at time.Time) {
-	if at.IsZero() || o.timer != nil && !at.Before(o.at) {
-		return
-	}
-	o.stopTimer()
-	o.at = at
-	o.timer = time.AfterFunc(time.Until(at), o.turnAway)
-}
-
-func (o *office) stopTimer() {
-	if o.timer != nil {
-		o.timer.Stop()
-		o.timer = nil
-	}
 }
 
 // turnAway ends the waiting of those whose time is over.
 func (o *office) turnAway() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.stopTimer()
 	now := time.Now()
-	queues := o.queues
-	o.queues = nil
-	for _, queue := range queues {
-		all := queue.waiting
-		queue.waiting = nil
-		for _, w := range all {
-			if !w.until.IsZero() && !now.Before(w.until) {
+	for _, queue := range o.queues {
+		all := queue.first
+		queue.first = nil
+		for all != nil {
+			w := all
+			all = w.next
+			if w.until.IsZero() || now.Before(w.until) {
+				queue.add(w)
+			} else {
 				w.told.Done()
-				continue
 			}
-			queue.waiting = append(queue.waiting, w)
-			o.setTimer(w.until)
 		}
-		if len(queue.waiting) > 0 {
-			o.queues = append(o.queues, queue)
-		}
+	}
+	o.queues = slices.DeleteFunc(o.queues, func(q *Turns) bool { return q.first == nil })
+	if o.timer != nil {
+		o.timer.Reset(grain)
+	}
+	o.rest()
+}
+
+// rest stops the timer if nobody waits.
+func (o *office) rest() {
+	if len(o.queues) == 0 && o.timer != nil {
+		o.timer.Stop()
+		o.timer = nil
 	}
 }
 
@@ -168,7 +173,8 @@ type Turn struct {
 // Take waits for a turn.
 func (t *Turn) Take() { t.TakeBefore(time.Time{}) }
 
-// TakeBefore waits for a turn, and tells whether it came before the time. The zero time is no end.
+// TakeBefore waits for a turn, and tells whether it came before the time, or a moment later. The
+// zero time is no end.
 func (t *Turn) TakeBefore(until time.Time) (ok bool) {
 	queue := t.Of
 	if queue == nil {

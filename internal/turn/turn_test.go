@@ -47,7 +47,7 @@ func TestNobodyWaitsLongerThanHisTime(t *testing.T) {
 		var both sync.WaitGroup
 		var turns [8]atomic.Bool
 		queues := []*Turns{nil, New()}
-		for i, patience := range [len(turns)]time.Duration{time.Hour, 5 * time.Second, 3 * time.Second, 3 * time.Second, 8 * time.Second, time.Second, time.Hour, 2 * time.Second} {
+		for i, patience := range [len(turns)]time.Duration{time.Hour, 5 * time.Second, 3 * time.Second, 3 * time.Second, 8 * time.Second, 1005 * time.Millisecond, time.Hour, 2 * time.Second} {
 			both.Go(func() {
 				one := Turn{Of: queues[i%2]}
 				defer one.Leave()
@@ -90,7 +90,14 @@ func TestTurnsComeFromBothQueues(t *testing.T) {
 			one.Leave()
 		})
 	}
-	time.Sleep(10 * time.Millisecond) // they stand in their queue
+	for stand := 0; stand < 100; time.Sleep(time.Millisecond) {
+		stand = 0
+		desks.mu.Lock()
+		for w := common.first; w != nil; w = w.next {
+			stand++
+		}
+		desks.mu.Unlock()
+	}
 	apart := New()
 	came := make(chan int64)
 	go func() {
@@ -101,13 +108,13 @@ func TestTurnsComeFromBothQueues(t *testing.T) {
 	}()
 	select {
 	case <-came:
-		t.Error("there are more turns than there are desks")
+		t.Fatal("there are more turns than there are desks")
 	case <-time.After(10 * time.Millisecond):
 	}
 	for _, one := range all {
 		one.Leave()
 	}
-	if before := <-came; before > 50 {
+	if before := <-came; before > 2 { // who was the next when it came, and who is now
 		t.Errorf("%d of the crowd came before", before)
 	}
 	both.Wait()

@@ -2,6 +2,7 @@
 package turntest
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ func Waits(t testing.TB, free, waits func()) {
 	<-ended
 }
 
-// TakeAll takes all turns that there are, until they are left, or the test ends.
+// TakeAll takes all turns that there are, until they are left, or the test ends. It fails the test
+// if somebody has one.
 func TakeAll(t testing.TB) (leave func()) {
+	t.Helper()
 	var all []*turn.Turn
 	for one := new(turn.Turn); one.TakeBefore(time.Now().Add(10 * time.Millisecond)); one = new(turn.Turn) {
 		all = append(all, one)
@@ -40,5 +43,8 @@ func TakeAll(t testing.TB) (leave func()) {
 		}
 	}
 	t.Cleanup(leave)
+	if want := max(runtime.GOMAXPROCS(0)/2, 1); len(all) != want {
+		t.Fatalf("%d turns of %d are free", len(all), want)
+	}
 	return leave
 }
