@@ -43,7 +43,7 @@ floods faults soak memory:
 	go run ./internal/reliability -update docs/reliability.md $@
 
 # bench measures what the service costs, beside the least that it could, and writes
-# the table of docs/benchmarks.md. It takes some 15 minutes on a quiet machine of two
+# the table of docs/benchmarks.md. It takes some 20 minutes on a quiet machine of two
 # cores; `go run ./internal/bench -only hot` measures some rows, -quick gives a short form.
 bench: nginx
 	go run ./internal/bench -update docs/benchmarks.md
